@@ -1,0 +1,1 @@
+"""The one-file model: its manifest, reading it, writing it, and replaying its golden cases."""
