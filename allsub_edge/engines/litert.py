@@ -1,0 +1,178 @@
+"""The LiteRT engine (formerly TensorFlow Lite), on the CPU.
+
+Three packages bring the same interpreter; the first one installed is taken: ``ai-edge-litert``,
+its predecessor ``tflite-runtime`` (the last release for 32-bit ARM), or a whole ``tensorflow``.
+"""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from allsub_edge.engines.base import (
+    INPUT_NAME,
+    INPUT_SHAPE,
+    OUTPUT_NAMES,
+    RawOutput,
+    check_fields,
+    default_threads,
+)
+from allsub_edge.errors import ModelFileError, UsageError
+from allsub_edge.model_file.container import ModelBytes
+
+_log = logging.getLogger(__name__)
+
+_TYPES: Final[dict[str, type[np.generic]]] = {
+    "field": np.uint8,
+    "probabilities": np.float32,
+    "domain_distance": np.float32,
+    "mask": np.uint8,
+}
+_SHAPES: Final[dict[str, tuple[int, ...]]] = {
+    "field": (1, *INPUT_SHAPE),
+    "probabilities": (1, 4),
+    "domain_distance": (1,),
+    "mask": (1, *INPUT_SHAPE[:2]),
+}
+
+
+class Library(NamedTuple):
+    """A package that brings the interpreter.
+
+    Attributes:
+        module: has the class ``Interpreter``.
+        distributions: names under which pip may have installed it.
+    """
+
+    module: str
+    distributions: tuple[str, ...]
+
+
+LIBRARIES: Final[tuple[Library, ...]] = (
+    Library("ai_edge_litert.interpreter", ("ai-edge-litert",)),
+    Library("tflite_runtime.interpreter", ("tflite-runtime",)),
+    Library("tensorflow.lite.python.interpreter", ("tensorflow-cpu", "tensorflow")),
+)
+"""In the order in which they are tried."""
+
+
+def _version(library: Library) -> str:
+    for name in library.distributions:
+        try:
+            return f"{version(name)} ({name})"
+        except PackageNotFoundError:
+            continue
+    return f"unknown ({library.distributions[0]})"
+
+
+def _interpreter_class() -> tuple[Any, str]:
+    """The interpreter class and its version; raises UsageError ``engine_missing``."""
+    reasons = []
+    for library in LIBRARIES:
+        try:
+            found = import_module(library.module).Interpreter
+        # A package for another numpy fails with AttributeError or SystemError as well.
+        except Exception as error:
+            reasons.append(f"{library.distributions[0]}: {_one_line(error)}")
+            _log.debug("%s cannot be imported: %s", library.module, error)
+            continue
+        return found, _version(library)
+    raise UsageError(
+        "engine_missing",
+        f"no LiteRT package can be imported ({'; '.join(reasons)}): "
+        "pip install 'allsub-edge[litert]'",
+    )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _problem(inputs: dict[str, Any], outputs: dict[str, Any]) -> str:
+    """What is wrong with a signature, or an empty text; tensors go by name, never by position."""
+    if list(inputs) != [INPUT_NAME]:
+        return f"its inputs are {list(inputs)}, not ['{INPUT_NAME}']"
+    for name in (INPUT_NAME, *OUTPUT_NAMES):
+        tensor = {**outputs, **inputs}.get(name)
+        if tensor is None:
+            return f"it has no output '{name}'"
+        if tensor["dtype"] is not _TYPES[name]:
+            return f"'{name}' is {np.dtype(tensor['dtype'])}, not {np.dtype(_TYPES[name])}"
+        if tuple(tensor["shape"]) != _SHAPES[name]:
+            return f"'{name}' has shape {tensor['shape'].tolist()}, not {list(_SHAPES[name])}"
+    return ""
+
+
+class LiteRtEngine:
+    """A model opened by LiteRT from verified bytes, with a fixed number of threads.
+
+    XNNPACK, the library's default on CPUs, runs whatever it can. A batch is run field by field: a
+    device sees one field at a time, and a resized input would be planned anew.
+
+    Raises:
+        ModelFileError: ``engine_refused`` (the interpreter cannot open the graph, usually because
+            it is older than the exporter), ``wrong_signature``.
+        UsageError: ``engine_missing``, no package can be imported.
+    """
+
+    name: Final[str] = "litert"
+
+    def __init__(self, model: ModelBytes, *, threads: int | None = None, spin: bool = False):
+        interpreter_class, self.version = _interpreter_class()
+        self.threads: int = default_threads() if threads is None else threads
+        try:
+            interpreter = interpreter_class(model_content=model.data, num_threads=self.threads)
+            interpreter.allocate_tensors()
+            signatures = list(interpreter.get_signature_list())
+        # The wrapper raises ValueError for some graphs and RuntimeError for others.
+        except (ValueError, RuntimeError) as error:
+            raise ModelFileError(
+                "engine_refused",
+                f"{model.source}: litert {self.version} cannot open the model "
+                f"({_one_line(error)}): try pip install --upgrade ai-edge-litert",
+            ) from error
+        inputs, outputs = {}, {}
+        problem = f"it has {len(signatures)} signatures, not one"
+        if len(signatures) == 1:
+            signature = interpreter.get_signature_runner(signatures[0])
+            inputs, outputs = signature.get_input_details(), signature.get_output_details()
+            problem = _problem(inputs, outputs)
+        if problem:
+            raise ModelFileError(
+                "wrong_signature",
+                f"{model.source}: the graph does not fit its manifest ({problem}): "
+                "export the model again",
+            )
+        self._input: int = inputs[INPUT_NAME]["index"]
+        self._outputs: list[int] = [outputs[name]["index"] for name in OUTPUT_NAMES]
+        self._interpreter: Any = interpreter
+
+    def run(self, fields: npt.NDArray[np.uint8]) -> RawOutput:
+        """Run N >= 1 fields, uint8 [N, 224, 224, 3]; see ``base.Engine.run``."""
+        check_fields(fields)
+        if self._interpreter is None:
+            raise RuntimeError("the engine is closed")
+        answers = [self._run_one(field) for field in fields]
+        return RawOutput(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
+
+    def _run_one(self, field: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
+        self._interpreter.set_tensor(self._input, np.ascontiguousarray(field)[None])
+        self._interpreter.invoke()
+        # get_tensor copies, so that the next field does not overwrite this answer.
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
+
+    def close(self) -> None:
+        """Free the interpreter; may be called twice."""
+        self._interpreter = None
+
+
+def open_engine(
+    model: ModelBytes, *, threads: int | None = None, spin: bool = False
+) -> LiteRtEngine:
+    """Open a model; see ``engines.open_engine``. ``spin`` has no counterpart in LiteRT."""
+    return LiteRtEngine(model, threads=threads, spin=spin)

@@ -1,0 +1,122 @@
+"""The ONNX Runtime engine, on the CPU."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime as ort
+
+from allsub_edge.engines.base import (
+    INPUT_NAME,
+    INPUT_SHAPE,
+    OUTPUT_NAMES,
+    RawOutput,
+    check_fields,
+    default_threads,
+)
+from allsub_edge.errors import ModelFileError
+from allsub_edge.model_file.container import ModelBytes
+
+_ERRORS_ONLY: Final[int] = 3
+_TYPES: Final[dict[str, str]] = {
+    "field": "tensor(uint8)",
+    "probabilities": "tensor(float)",
+    "domain_distance": "tensor(float)",
+    "mask": "tensor(uint8)",
+}
+_SHAPES: Final[dict[str, tuple[int, ...]]] = {
+    "field": INPUT_SHAPE,
+    "probabilities": (4,),
+    "domain_distance": (),
+    "mask": INPUT_SHAPE[:2],
+}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _check_signature(session: Any, source: str) -> None:
+    """Refuse a graph whose inputs or outputs are not those of the ``field`` interface."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    nodes = {node.name: node for node in (*inputs, *outputs)}
+    problem = ""
+    if [node.name for node in inputs] != [INPUT_NAME]:
+        problem = f"its inputs are {[node.name for node in inputs]}, not ['{INPUT_NAME}']"
+    for name in (INPUT_NAME, *OUTPUT_NAMES):
+        if problem:
+            break
+        if name not in nodes:
+            problem = f"it has no output '{name}'"
+            continue
+        node = nodes[name]
+        if node.type != _TYPES[name]:
+            problem = f"'{name}' is {node.type}, not {_TYPES[name]}"
+        elif len(node.shape) != len(_SHAPES[name]) + 1 or any(
+            # A dimension that the graph leaves open is a text or None; the run will tell.
+            isinstance(given, int) and given != wanted
+            for given, wanted in zip(node.shape[1:], _SHAPES[name], strict=True)
+        ):
+            problem = f"'{name}' has shape {node.shape}, not {['N', *_SHAPES[name]]}"
+        elif isinstance(node.shape[0], int):
+            problem = f"'{name}' has the fixed batch size {node.shape[0]}"
+    if problem:
+        raise ModelFileError(
+            "wrong_signature",
+            f"{source}: the graph does not fit its manifest ({problem}): export the model again",
+        )
+
+
+class OnnxRuntimeEngine:
+    """A model opened by ONNX Runtime from verified bytes, with a fixed number of threads.
+
+    Raises:
+        ModelFileError: ``engine_refused`` (ONNX Runtime cannot open the graph, usually because
+            it is older than the exporter), ``wrong_signature``.
+    """
+
+    name: Final[str] = "onnxruntime"
+
+    def __init__(self, model: ModelBytes, *, threads: int | None = None, spin: bool = False):
+        self.version: str = ort.__version__
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = default_threads() if threads is None else threads
+        options.inter_op_num_threads = 1
+        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+        options.log_severity_level = _ERRORS_ONLY
+        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+        try:
+            session = ort.InferenceSession(
+                model.data, sess_options=options, providers=["CPUExecutionProvider"]
+            )
+        # ONNX Runtime's exceptions share no base class below Exception.
+        except Exception as error:
+            raise ModelFileError(
+                "engine_refused",
+                f"{model.source}: onnxruntime {ort.__version__} cannot open the model "
+                f"({_one_line(error)}): try pip install --upgrade onnxruntime",
+            ) from error
+        _check_signature(session, model.source)
+        self.threads: int = session.get_session_options().intra_op_num_threads
+        self._session: Any = session
+
+    def run(self, fields: npt.NDArray[np.uint8]) -> RawOutput:
+        """Run N >= 1 fields, uint8 [N, 224, 224, 3]; see ``base.Engine.run``."""
+        check_fields(fields)
+        if self._session is None:
+            raise RuntimeError("the engine is closed")
+        outputs = self._session.run(list(OUTPUT_NAMES), {INPUT_NAME: np.ascontiguousarray(fields)})
+        return RawOutput(*outputs)
+
+    def close(self) -> None:
+        """Free the session; may be called twice."""
+        self._session = None
+
+
+def open_engine(
+    model: ModelBytes, *, threads: int | None = None, spin: bool = False
+) -> OnnxRuntimeEngine:
+    """Open a model; see ``engines.open_engine``."""
+    return OnnxRuntimeEngine(model, threads=threads, spin=spin)
