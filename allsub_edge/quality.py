@@ -1,0 +1,225 @@
+"""Is this field fit to judge? Numbers about a field, and the reasons that follow from them.
+
+Every limit stands in the manifest of the model (``calibration.quality``) and was taken from fields
+known to be good (``allsub_edge.training.quality_fit``); a limit that is absent is not applied.
+Colours are measured relative to the field's own empty background, so a lamp or a white balance
+does not count as another stain.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from allsub_edge.imaging.white_balance import white_point
+from allsub_edge.model_file.manifest import Calibration
+
+OUT_OF_DOMAIN: Final[str] = "out_of_domain"
+TOO_FEW_CELLS: Final[str] = "too_few_cells"
+OUT_OF_FOCUS: Final[str] = "out_of_focus"
+TOO_DARK: Final[str] = "too_dark"
+TOO_BRIGHT: Final[str] = "too_bright"
+WRONG_STAIN: Final[str] = "wrong_stain"
+COLOUR_CAST: Final[str] = "colour_cast"
+
+REASONS: Final[dict[str, str]] = {
+    OUT_OF_DOMAIN: "the field does not look like the smears the model was trained on",
+    TOO_FEW_CELLS: "too few stained white cells in the field",
+    OUT_OF_FOCUS: "the field is out of focus",
+    TOO_DARK: "the field is too dark: more light or a longer exposure",
+    TOO_BRIGHT: "the field is over-exposed: less light or a shorter exposure",
+    WRONG_STAIN: "the cells are not coloured as in the smears the model was trained on",
+    COLOUR_CAST: "the empty background has a colour of its own: set the white balance",
+}
+"""Reason code -> sentence for people, in the order in which reasons are listed."""
+
+LIMITS: Final[tuple[tuple[str, str, str], ...]] = (
+    ("min_cell_fraction", "cell_fraction", TOO_FEW_CELLS),
+    ("min_cells", "cells", TOO_FEW_CELLS),
+    ("min_focus", "focus", OUT_OF_FOCUS),
+    ("min_brightness", "brightness", TOO_DARK),
+    ("max_black", "black", TOO_DARK),
+    ("max_clipped", "clipped", TOO_BRIGHT),
+    ("min_stain", "stain", WRONG_STAIN),
+    ("max_stain", "stain", WRONG_STAIN),
+    ("min_cell_blue", "cell_blue", WRONG_STAIN),
+    ("max_cell_blue", "cell_blue", WRONG_STAIN),
+    ("min_red_cell_tint", "red_cell_tint", WRONG_STAIN),
+    ("max_red_cell_tint", "red_cell_tint", WRONG_STAIN),
+    ("max_cast", "cast", COLOUR_CAST),
+)
+"""Name of a limit in the manifest, attribute of ``Quality`` that it limits, reason that follows.
+A value equal to its limit is still fit."""
+
+MIN_CELL_AREA: Final[int] = 64
+"""Smallest piece of the mask that counts as a cell, pixels of the 224x224 field: a disc 9 pixels
+wide, a third of the 26 pixels that a white cell of the training data measures."""
+
+BLACK_BELOW: Final[int] = 30
+"""A pixel with every channel below this is near black: darker than a stained nucleus, as outside
+the round picture of an eyepiece."""
+
+STAINED_BELOW: Final[float] = 0.9
+"""A pixel with any channel below this share of the background holds stain, not empty glass."""
+
+_ENOUGH: Final[float] = 0.01
+"""Share of the field from which on the mean colour of the stained rest is worth giving."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What was measured on one field; None is what could not be (or was not, in an old record).
+
+    Attributes:
+        focus: sharpness, 0 or more, no unit; see ``focus``.
+        background: red, green, blue of the empty background, 0..255.
+        cell_fraction: share of the field's pixels inside the cell mask, 0..1.
+        domain_distance: the model's distance from its training fields, 0 or more.
+        cells: pieces of the mask of at least ``MIN_CELL_AREA`` pixels; cells that touch are one.
+        brightness: mean of the background's channels, 0..255.
+        clipped: share of pixels that are 255 in every channel, 0..1.
+        black: share of pixels below ``BLACK_BELOW`` in every channel, 0..1.
+        cast: largest channel of the background over the smallest, minus 1; 0 is neutral.
+        stain: how purple the cells are: mean red + blue - 2 green inside the mask, each channel
+            as a share of the background, about -2..2; None without a mask.
+        cell_blue: share of the background's blue that the cells let through, mean inside the
+            mask; about 1 with a Romanowsky stain; None without a mask.
+        red_cell_tint: mean red - blue, as shares of the background, of what is stained but
+            outside the mask, chiefly red cells: below 0 bluish, above 0 pink; None where less
+            than 1 % of the field is so.
+    """
+
+    focus: float
+    background: tuple[float, float, float]
+    cell_fraction: float
+    domain_distance: float
+    cells: int | None = None
+    brightness: float | None = None
+    clipped: float | None = None
+    black: float | None = None
+    cast: float | None = None
+    stain: float | None = None
+    cell_blue: float | None = None
+    red_cell_tint: float | None = None
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Quality:
+        """Rebuild from the JSON object of a record; later measures may be absent.
+
+        Raises:
+            KeyError, TypeError, ValueError: one of the first four is absent, or one is no number.
+        """
+        red, green, blue = raw["background"]
+        later = [item.name for item in fields(cls) if item.default is None]
+        given = {name: raw[name] for name in later if raw.get(name) is not None}
+        values: Any = {k: int(v) if k == "cells" else float(v) for k, v in given.items()}
+        return cls(
+            focus=float(raw["focus"]),
+            background=(float(red), float(green), float(blue)),
+            cell_fraction=float(raw["cell_fraction"]),
+            domain_distance=float(raw["domain_distance"]),
+            **values,
+        )
+
+
+def focus(rgb: npt.NDArray[np.uint8], background_green: float) -> float:
+    """Sharpness: variance of the green channel's Laplacian, relative to the background squared.
+
+    The variance of the Laplacian is the usual one-number focus measure (Pech-Pacheco et al.,
+    Diatom autofocusing in brightfield microscopy, ICPR 2000). Green is taken because Romanowsky
+    stains absorb most there. A lamp or exposure that is brighter by g scales the variance by g^2
+    and the background by g, so dividing by the background squared takes exposure out. All sums
+    are whole numbers below 2^63, exact in any order, so every machine agrees.
+
+    Args:
+        rgb: uint8 field (H, W, 3), H and W at least 3.
+        background_green: green of the background, 0..255; below 1 counts as 1.
+
+    Returns:
+        The variance in units of the squared background, times 10000.
+    """
+    # The one-pixel kernel and 16 bits: whole numbers of -1020..1020. The border is left out.
+    laplacian = cv2.Laplacian(cv2.extractChannel(rgb, 1), cv2.CV_16S, ksize=1)[1:-1, 1:-1]
+    count = int(laplacian.size)
+    total = int(laplacian.sum(dtype=np.int64))
+    # cv2.norm adds in float32 here, and `laplacian @ laplacian` would wake BLAS's own threads.
+    squares = int(np.multiply(laplacian, laplacian, dtype=np.int32).sum(dtype=np.int64))
+    variance = (count * squares - total * total) / (count * count)
+    return 10_000 * variance / max(background_green, 1.0) ** 2
+
+
+def count_cells(mask: npt.NDArray[np.uint8]) -> int:
+    """Pieces (8-connected) of a mask uint8 (H, W) that have at least ``MIN_CELL_AREA`` pixels."""
+    areas = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, cv2.CC_STAT_AREA]
+    return int(np.count_nonzero(areas >= MIN_CELL_AREA))
+
+
+def _share(rgb: npt.NDArray[np.uint8], low: int, high: int) -> float:
+    """Share of pixels with every channel in low..high."""
+    inside = cv2.inRange(rgb, (low,) * 3, (high,) * 3)
+    return round(int(cv2.countNonZero(inside)) / int(inside.size), 6)
+
+
+def measure(
+    rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], domain_distance: float
+) -> Quality:
+    """Measure one field as the model saw it.
+
+    OpenCV compares, counts, labels and adds whole numbers only here, which is the same everywhere;
+    what is divided is rounded.
+
+    Args:
+        rgb: uint8 (224, 224, 3), the squashed field.
+        mask: uint8 (224, 224), the model's mask, 0/1.
+        domain_distance: the model's distance.
+    """
+    red, green, blue = point = tuple(float(value) for value in white_point(rgb))
+    floor = np.maximum(point, 1.0)
+    masked = int(cv2.countNonZero(mask))
+    stain = cell_blue = tint = None
+    if masked:
+        r, g, b = np.asarray(cv2.mean(rgb, mask)[:3]) / floor
+        stain, cell_blue = round(float(r + b - 2 * g), 4), round(float(b), 4)
+    empty = cv2.inRange(rgb, tuple(np.ceil(STAINED_BELOW * floor).tolist()), (255,) * 3)
+    rest = cv2.bitwise_not(cv2.bitwise_or(empty, mask * np.uint8(255)))
+    if cv2.countNonZero(rest) >= _ENOUGH * mask.size:
+        r, _, b = np.asarray(cv2.mean(rgb, rest)[:3]) / floor
+        tint = round(float(r - b), 4)
+    return Quality(
+        focus=round(focus(rgb, green), 4),
+        background=(red, green, blue),
+        cell_fraction=round(masked / mask.size, 6),
+        domain_distance=round(float(domain_distance), 6),
+        cells=count_cells(mask),
+        brightness=round(sum(point) / 3, 4),
+        clipped=_share(rgb, 255, 255),
+        black=_share(rgb, 0, BLACK_BELOW - 1),
+        cast=round(float(floor.max() / floor.min()) - 1, 4),
+        stain=stain,
+        cell_blue=cell_blue,
+        red_cell_tint=tint,
+    )
+
+
+def judge(quality: Quality, calibration: Calibration) -> list[str]:
+    """Reason codes why the field is not fit, in the order of ``REASONS``; empty if it is fit.
+
+    Only limits that the manifest holds are applied: ``domain_threshold`` (fit up to and including
+    it) and those of ``LIMITS``; and none to a value that is None.
+    """
+    found = set()
+    threshold = calibration.domain_threshold
+    if threshold is not None and not quality.domain_distance <= threshold:
+        found.add(OUT_OF_DOMAIN)
+    for name, attribute, reason in LIMITS:
+        limit, value = calibration.quality.get(name), getattr(quality, attribute)
+        if limit is None or value is None:
+            continue
+        if not (value >= limit if name.startswith("min_") else value <= limit):
+            found.add(reason)
+    return [reason for reason in REASONS if reason in found]
