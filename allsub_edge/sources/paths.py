@@ -1,0 +1,146 @@
+"""Paths as people write them -> fields on disk, one at a time, in the order given.
+
+An input that cannot be used does not stop the others: it yields an item that carries the reason.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from allsub_edge.errors import FieldError
+
+IMAGE_SUFFIXES: Final[frozenset[str]] = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff"}
+)
+"""What counts as an image inside a folder, in lower case. A file given by name may be called
+anything: its bytes decide."""
+
+_DIGITS: Final = re.compile(r"([0-9]+)")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input: either a file to read or the reason why there is none.
+
+    Attributes:
+        source: how records and messages name the input.
+        path: the file, or None if there is an error.
+        error: why the input cannot be used, or None.
+    """
+
+    source: str
+    path: Path | None
+    error: FieldError | None
+
+
+def expand(paths: Sequence[str], *, recursive: bool = True) -> Iterator[Item]:
+    """Yield the image files behind ``paths``: files, folders and globs.
+
+    A file is taken as it is. A folder gives its images (IMAGE_SUFFIXES in any case) in natural
+    order (``f2`` before ``f10``), subfolders among them by name; hidden entries are skipped and
+    links to folders are not followed, so a loop cannot occur. A glob, ``**`` included, is expanded
+    if no file has that very name. Lazy: only the names of the folder at hand are in memory.
+
+    Args:
+        paths: what the user wrote.
+        recursive: also look into the subfolders of folders.
+
+    Yields:
+        Items in the order given. Error codes: ``missing`` (also a glob without a match),
+        ``unreadable``, ``no_fields`` (a folder without images).
+    """
+    for text in paths:
+        yield from _expand_one(text, recursive)
+
+
+def natural_key(name: str) -> tuple[tuple[int, int, str], ...]:
+    """Sort key that takes runs of digits as numbers and ignores case; ties go by the name."""
+    parts = _DIGITS.split(name)
+    key = [
+        (0, int(part), "") if index % 2 else (1, 0, part.casefold())
+        for index, part in enumerate(parts)
+    ]
+    return (*key, (2, 0, name))
+
+
+def _expand_one(text: str, recursive: bool) -> Iterator[Item]:
+    if not text:
+        yield _failed(text, "missing", "an empty path was given; name a file or a folder")
+        return
+    try:
+        mode = Path(text).stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        if glob.has_magic(text):
+            yield from _expand_glob(text, recursive)
+        else:
+            yield _failed(text, "missing", "there is no such file or folder; check the path")
+        return
+    except (OSError, ValueError) as error:
+        yield _failed(text, "unreadable", f"cannot be read ({_reason(error)})")
+        return
+    if not stat.S_ISDIR(mode):
+        if os.access(text, os.R_OK):
+            yield Item(text, Path(text), None)
+        else:
+            yield _failed(text, "unreadable", "may not be read; check its permissions")
+        return
+    empty = True
+    for item in _walk(text, recursive):
+        empty = False
+        yield item
+    if empty:
+        kinds = " ".join(sorted(suffix[1:] for suffix in IMAGE_SUFFIXES))
+        where = "the folder and its subfolders have" if recursive else "the folder has"
+        yield _failed(text, "no_fields", f"{where} no images ({kinds}); check the path")
+
+
+def _expand_glob(pattern: str, recursive: bool) -> Iterator[Item]:
+    # pathlib's globs cannot start from an absolute pattern and drop a leading "./".
+    matches = sorted(glob.iglob(pattern, recursive=True), key=natural_key)  # noqa: PTH207
+    if not matches:
+        yield _failed(pattern, "missing", "no file matches this pattern; check it")
+        return
+    empty = True
+    for match in matches:
+        # With ** a folder matches beside each of its files: those would come twice.
+        if not ("**" in pattern and Path(match).is_dir()):
+            empty = False
+            yield from _expand_one(match, recursive)
+    if empty:
+        yield _failed(pattern, "no_fields", "this pattern matches folders only; name the files")
+
+
+def _walk(folder: str, recursive: bool) -> Iterator[Item]:
+    try:
+        with os.scandir(folder) as entries:
+            found = [
+                (entry.name, entry.is_dir(follow_symlinks=False))
+                for entry in entries
+                if not entry.name.startswith(".")
+            ]
+    except OSError as error:
+        yield _failed(folder, "unreadable", f"the folder cannot be read ({_reason(error)})")
+        return
+    found.sort(key=lambda entry: natural_key(entry[0]))
+    for name, is_folder in found:
+        path = os.path.join(folder, name)  # noqa: PTH118 - Path would drop the "./" people wrote
+        if is_folder:
+            if recursive:
+                yield from _walk(path, recursive)
+        elif Path(name).suffix.lower() in IMAGE_SUFFIXES and not Path(path).is_dir():
+            yield Item(path, Path(path), None)
+
+
+def _failed(source: str, code: str, message: str) -> Item:
+    return Item(source, None, FieldError(code, f"{source or 'input'}: {message}"))
+
+
+def _reason(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
