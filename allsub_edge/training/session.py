@@ -1,0 +1,239 @@
+"""One training from a data folder to a finished run: split, train, calibrate, evaluate."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from allsub_edge.classes import CITATION, CLASSES, NOT_A_MEDICAL_DEVICE
+from allsub_edge.errors import DataError, UsageError
+from allsub_edge.imaging.recipes import get_recipe
+from allsub_edge.imaging.resize import squash
+from allsub_edge.training import calibrate
+from allsub_edge.training.batches import even_batches
+from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.dataset import Sample, fingerprint, load_fields, read_dataset
+from allsub_edge.training.loop import (
+    LabelledFields,
+    Progress,
+    Trainer,
+    load_best,
+    predict_logits,
+    shifted_fields,
+)
+from allsub_edge.training.metrics import summarise
+from allsub_edge.training.network import TwoChannelNetwork, build_network
+from allsub_edge.training.quality_fit import fit_quality
+from allsub_edge.training.run import SCHEMA, Run
+from allsub_edge.training.shortcuts import background_baseline
+from allsub_edge.training.split import Split, read_split, write_split
+
+Say = Callable[[str], None]
+ALPHA = 0.05
+"""Prediction sets miss the true class in at most this share of fields of each class."""
+
+DOMAIN_QUANTILE = 0.99
+"""Share of calibration fields whose domain distance the threshold lets pass before the margin."""
+
+DOMAIN_MARGIN = 1.15
+"""The threshold is widened by this factor, since calibration slides are few."""
+
+
+@dataclass(frozen=True)
+class Session:
+    """Everything one training works on."""
+
+    run: Run
+    config: TrainConfig
+    samples: list[Sample]
+    split: Split
+    fields: npt.NDArray[np.uint8]
+    masks: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def part(self, *roles: str) -> LabelledFields:
+        """The fields of one or more roles, in the order of the split."""
+        place = {sample.file: i for i, sample in enumerate(self.samples)}
+        chosen = [place[row.file] for row in self.split.rows if row.role in roles]
+        return LabelledFields(self.fields[chosen], self.masks[chosen], self.labels[chosen])
+
+    def trained(self) -> LabelledFields:
+        """The fields whose labels the network learns from."""
+        return self.part("train", *(["validation"] if self.config.train_on_validation else []))
+
+
+def make_masks(fields: npt.NDArray[np.uint8], recipe: str) -> npt.NDArray[np.uint8]:
+    """Cell masks uint8 [N, S, S] of 0 and 1 for fields uint8 [N, S, S, 3]."""
+    mask = get_recipe(recipe).mask
+    return np.stack([mask(f) for f in fields])
+
+
+def open_session(
+    data: Path, run: Run, config: TrainConfig, split_file: Path | None, say: Say
+) -> Session:
+    """Read the data, take or make the split, store both with the configuration.
+
+    Raises:
+        DataError: the data, the split or an earlier run in the folder does not fit.
+    """
+    say(f"reading {data}")
+    samples = read_dataset(data)
+    if run.exists:
+        stored = run.read_json("config.json")
+        if stored["data_fingerprint"] != fingerprint(samples):
+            raise DataError("data_changed", f"{data}: not the fields that {run.folder} began with")
+        split = read_split(run.split_path)
+    else:
+        split = read_split(split_file) if split_file else _new_split(data, samples, config, say)
+    split.check(samples)
+    say(f"loading {len(samples)} fields")
+    fields = load_fields(data, samples)
+    if config.size != fields.shape[1]:
+        fields = np.stack([squash(f, config.size) for f in fields])
+    masks = make_masks(fields, "cells")
+    labels = np.array([CLASSES.index(s.label) for s in samples], dtype=np.int64)
+    session = Session(run, config, samples, split, fields, masks, labels)
+    if not run.exists:
+        write_split(split, run.split_path)
+        run.write_json(
+            "config.json",
+            {
+                "schema": SCHEMA,
+                "config": config.to_dict(),
+                "data_fingerprint": fingerprint(samples),
+                "protocol": split.protocol,
+                "versions": _versions(),
+                "notice": NOT_A_MEDICAL_DEVICE,
+                "citation": CITATION,
+            },
+        )
+    return session
+
+
+def train(
+    data: Path,
+    out: Path,
+    config: TrainConfig,
+    *,
+    split_file: Path | None = None,
+    progress: Progress | None = None,
+    say: Say = print,
+) -> Run:
+    """Train, calibrate and evaluate; continues where an earlier call on ``out`` stopped.
+
+    Args:
+        data: folder with the class folders, or with ``Original`` above them.
+        out: run folder; made if absent. A run that was begun here is continued, and ``config``
+            must then be the one it was begun with.
+        config: what to train.
+        split_file: a split to use; made by groups of neighbouring file numbers if absent.
+        progress: called after each step.
+        say: takes one line for each stage.
+
+    Raises:
+        DataError, UsageError: see the message.
+    """
+    run = Run(out)
+    if run.exists and run.config() != config:
+        raise UsageError(
+            "other_run", f"{out}: holds a run with another configuration; choose another --out"
+        )
+    keras.utils.set_random_seed(config.seed)
+    session = open_session(data, run, config, split_file, say)
+    network = build_network(config)
+    if not (run.folder / "done.json").is_file():
+        say(
+            f"training {config.backbone} ({config.cut}), fusion {config.fusion}, "
+            f"{network.model.count_params():,} parameters"
+        )
+        validation = None if config.train_on_validation else session.part("validation")
+        Trainer(network, run, session.trained(), validation).fit(progress)
+        run.write_json("done.json", {"finished": True})
+    load_best(network, run)
+    say("calibrating")
+    fit_after_training(session, network)
+    say("evaluating on the test role")
+    run.write_json("evaluation.json", evaluate(session, network))
+    return run
+
+
+def fit_after_training(session: Session, network: TwoChannelNetwork) -> None:
+    """Temperature, conformal, domain and quality thresholds; never from test fields."""
+    held, trained = session.part("calibration"), session.trained()
+    logits = predict_logits(network, held.fields)
+    temperature = calibrate.fit_temperature(held.labels, logits)
+    probabilities = calibrate.softmax(logits / np.float32(temperature))
+    domain = calibrate.fit_domain(trained.labels, features_of(network, trained.fields))
+    distance = domain.distance(features_of(network, held.fields))
+    session.run.write_arrays("domain.npz", domain.to_arrays())
+    session.run.write_json(
+        "calibration.json",
+        {
+            "temperature": temperature,
+            "alpha": ALPHA,
+            "conformal": calibrate.fit_conformal(held.labels, probabilities, ALPHA),
+            "domain_threshold": round(
+                float(np.quantile(distance, DOMAIN_QUANTILE)) * DOMAIN_MARGIN, 5
+            ),
+            "quality": fit_quality(held.fields, make_masks(held.fields, session.config.recipe)),
+            "fields": len(held.labels),
+        },
+    )
+
+
+def evaluate(session: Session, network: TwoChannelNetwork) -> dict[str, Any]:
+    """Metrics on the test role: plain, and with each channel's gain changed at random."""
+    test, trained = session.part("test"), session.trained()
+    temperature = session.run.read_json("calibration.json")["temperature"]
+
+    def measure(fields: npt.NDArray[np.uint8]) -> dict[str, Any]:
+        logits = predict_logits(network, fields)
+        return summarise(test.labels, calibrate.softmax(logits / np.float32(temperature)))
+
+    return {
+        "protocol": session.split.protocol,
+        "role": "test",
+        "plain": measure(test.fields),
+        "gains_10": measure(shifted_fields(test.fields, 0.10, seed=10)),
+        "gains_20": measure(shifted_fields(test.fields, 0.20, seed=20)),
+        "shortcut_background_colour": background_baseline(
+            trained.fields, trained.labels, test.fields, test.labels
+        ),
+    }
+
+
+def features_of(
+    network: TwoChannelNetwork, fields: npt.NDArray[np.uint8], batch_size: int = 64
+) -> npt.NDArray[np.float32]:
+    """Features before the dense block, float32 [N, F], of fields uint8 [N, S, S, 3]."""
+    parts = [
+        np.asarray(network.core.predict_on_batch(network.channels(batch))[1])
+        for batch in even_batches(fields, batch_size)
+    ]
+    return np.concatenate(parts)[: len(fields)]
+
+
+def _new_split(data: Path, samples: list[Sample], config: TrainConfig, say: Say) -> Split:
+    from allsub_edge.training.split import split_dataset
+
+    say("looking for duplicates and grouping neighbouring file numbers")
+    return split_dataset(data, samples, seed=config.seed)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in ("allsub-edge", "keras", "tensorflow", "tensorflow-cpu", "numpy"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    found["keras_backend"] = keras.backend.backend()
+    return found
