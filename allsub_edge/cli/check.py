@@ -1,0 +1,76 @@
+"""``allsub-edge check``: is this model file whole, and does it answer right on this machine?"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Final
+
+from allsub_edge.errors import UsageError
+
+if TYPE_CHECKING:
+    from allsub_edge.model_file.golden import GoldenResult
+
+HELP: Final[str] = """\
+Prove that a model file is whole and answers on this machine as it did where it was made.
+
+Verifies the digest, reads the manifest, and replays the golden cases on every installed engine.
+Exit code: 0 all passed, 1 a case failed (or there is none), 2 the file is damaged or unusable.
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments of ``check``."""
+    parser.add_argument("file", nargs="?", metavar="FILE", help="default: the shipped model")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="default: the usable cores, at most 4"
+    )
+
+
+def case_line(result: GoldenResult) -> str:
+    """One line about one golden case."""
+    line = (
+        f"{'PASS' if result.passed else 'FAIL'}  {result.label:<7} seed {result.seed:<4} "
+        f"probabilities differ by {result.probability_difference:.1e}, "
+        f"distance by {result.distance_difference:.1e}, "
+        f"mask {'equal' if result.mask_equal else 'DIFFERENT'}"
+    )
+    return line if result.field_equal else f"{line}, RENDERED FIELD DIFFERENT"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check one file; returns 0, or 1 when a golden case fails.
+
+    Raises:
+        ModelFileError: the file is absent, damaged, of an unknown schema or not ours.
+        UsageError: no engine for it is installed.
+    """
+    from allsub_edge import engines, models
+    from allsub_edge.model_file import container, golden
+
+    model = container.read(models.default_path() if args.file is None else args.file)
+    manifest = model.manifest
+    print(f"digest    whole, sha256 of the file {model.sha256}")
+    print(f"manifest  {manifest.name} {manifest.version}, {manifest.precision}, {manifest.schema}")
+    known = engines.engines_for(model.format)
+    names = [name for name in known if engines.installed(name)]
+    if not names:
+        raise UsageError(
+            "engine_missing",
+            f"no engine for {model.format} files is installed: {engines.ENGINES[known[0]].install}",
+        )
+    passed = True
+    for name in names:
+        engine = engines.open_engine(model, engine=name, threads=args.threads)
+        try:
+            print(f"engine    {engine.name} {engine.version}, threads: {engine.threads}")
+            results = golden.replay(manifest.golden, engine.run)
+        finally:
+            engine.close()
+        for result in results:
+            print(case_line(result))
+        good = sum(result.passed for result in results)
+        # No case at all proves nothing, so it does not count as passed.
+        passed = passed and bool(results) and good == len(results)
+        tolerance = f"tolerance {manifest.golden.tolerance:g}"
+        print(f"{good} of {len(results)} golden cases passed ({tolerance})")
+    return 0 if passed else 1
