@@ -1,0 +1,1 @@
+"""Speed and memory, told as ratios against a named reference in the same run (extra ``train``)."""
