@@ -5,7 +5,9 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -325,7 +327,7 @@ with Records.open(sys.argv[1]) as records:
 def test_a_file_that_may_not_grow_tears_nothing(tmp_path: Path, answer: Prediction) -> None:
     done = subprocess.run(
         [sys.executable, "-c", FILLS, str(tmp_path), answer.to_json()],
-        capture_output=True, text=True, cwd=ROOT,
+        capture_output=True, text=True, cwd=ROOT, timeout=60,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     number, code = done.stdout.split()
@@ -336,22 +338,61 @@ def test_a_file_that_may_not_grow_tears_nothing(tmp_path: Path, answer: Predicti
         assert records.count() == int(number)
 
 
-def test_writers_at_the_same_time_make_one_record_each(tmp_path: Path, answer: Prediction) -> None:
-    new: list[int] = []
-    start = threading.Barrier(4)
+def together(work: Callable[[], Any], count: int) -> list[Any]:
+    """What ``count`` threads return that run ``work`` at the same time; raises what one raised."""
+    with ThreadPoolExecutor(count) as pool:
+        return [running.result(60) for running in [pool.submit(work) for _ in range(count)]]
 
-    def work() -> None:
+
+def test_programs_may_begin_the_same_records_together(tmp_path: Path) -> None:
+    for number in range(25):
+        start = threading.Barrier(5, timeout=30)
+
+        def work(
+            folder: Path = tmp_path / str(number), start: threading.Barrier = start
+        ) -> tuple[int, str]:
+            start.wait()
+            with Records.open(folder) as records:
+                (mode,) = records._database.execute("PRAGMA journal_mode").fetchone()
+                return records.count(), mode
+
+        assert together(work, 5) == [(0, "wal")] * 5
+
+
+@contextmanager
+def held(folder: Path, seconds: float) -> Iterator[None]:
+    """Another program holds the write lock of a new, empty database for a while."""
+    other = sqlite3.connect(folder / FILE_NAME, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(seconds, other.execute, ["COMMIT"])
+    release.start()
+    try:
+        yield
+    finally:
+        release.join(30)
+        other.close()
+
+
+def test_opening_waits_for_a_program_that_is_about_to_begin(
+    tmp_path: Path, answer: Prediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with held(tmp_path, 0.3), Records.open(tmp_path) as records:
+        assert add(records, answer)[1]
+    monkeypatch.setattr("allsub_edge.records.database.BUSY_SECONDS", 0.1)
+    (tmp_path / "stuck").mkdir()
+    with held(tmp_path / "stuck", 1.0):
+        assert refusal(tmp_path / "stuck").code == "busy"
+
+
+def test_writers_at_the_same_time_make_one_record_each(tmp_path: Path, answer: Prediction) -> None:
+    start = threading.Barrier(4, timeout=30)
+
+    def work() -> int:
         with Records.open(tmp_path) as records:
             start.wait()
-            new.append(sum(add(records, answer, number)[1] for number in range(25)))
+            return sum(add(records, answer, number)[1] for number in range(25))
 
-    threads = [threading.Thread(target=work) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(new) == 4
-    assert sum(new) == 25
+    assert sum(together(work, 4)) == 25
     with Records.open(tmp_path) as records:
         assert records.count() == 25
 
@@ -368,7 +409,9 @@ def test_looking_at_records_needs_no_opencv() -> None:
         "import sys, allsub_edge.records, allsub_edge.cli.records, allsub_edge.cli.watch;"
         "bad = {'cv2', 'onnxruntime', 'numpy'} & set(sys.modules); assert not bad, bad"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60
+    )
     assert done.returncode == 0, done.stderr
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -96,19 +98,43 @@ def connect(folder: Path, *, create: bool) -> sqlite3.Connection:
             f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=BUSY_SECONDS
         )
         try:
-            _check(database, path)
-            # Before the first table, or it has no effect: purging can then give space back.
-            database.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            database.execute("PRAGMA journal_mode = WAL").fetchall()
-            database.execute("PRAGMA synchronous = FULL")
-            database.execute("PRAGMA foreign_keys = ON")
-            # Names of patients' cases: deleted records are overwritten, not only unlinked.
-            database.execute("PRAGMA secure_delete = ON").fetchall()
-            migrate(database, MIGRATIONS)
+            _set_up_patiently(database, path)
         except BaseException:
             database.close()
             raise
     return database
+
+
+def _set_up_patiently(database: sqlite3.Connection, path: Path) -> None:
+    """Set up; again while another program does the same, for ``BUSY_SECONDS``.
+
+    SQLite's own timeout is not enough: where waiting could lead to a deadlock, as in the change to
+    WAL, which nobody may share, SQLITE_BUSY comes at once.
+    """
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            return _set_up(database, path)
+        except sqlite3.OperationalError as error:
+            primary = (getattr(error, "sqlite_errorcode", None) or 0) & 0xFF
+            busy = primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+            if not busy or time.monotonic() > until:
+                raise
+        # Of different lengths, so that two that began together do not meet again.
+        time.sleep(random.uniform(0.001, 0.02))
+
+
+def _set_up(database: sqlite3.Connection, path: Path) -> None:
+    _check(database, path)
+    if database.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+        # Before the first table, or it has no effect: purging can then give space back.
+        database.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        database.execute("PRAGMA journal_mode = WAL").fetchall()
+    database.execute("PRAGMA synchronous = FULL")
+    database.execute("PRAGMA foreign_keys = ON")
+    # Names of patients' cases: deleted records are overwritten, not only unlinked.
+    database.execute("PRAGMA secure_delete = ON").fetchall()
+    migrate(database, MIGRATIONS)
 
 
 def migrate(database: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -> None:
@@ -138,14 +164,21 @@ def migrate(database: sqlite3.Connection, migrations: Sequence[Sequence[str]]) -
 
 def _check(database: sqlite3.Connection, path: Path) -> None:
     """Refuse what is not a sound records database; an empty file is one that was just begun."""
-    application, version = _number(database, "application_id"), _number(database, "user_version")
-    if application != APPLICATION_ID:
+    # One transaction: another program that makes the tables between two of these reads would make
+    # an empty file of ours look like somebody else's.
+    database.execute("BEGIN")
+    try:
+        application = _number(database, "application_id")
+        version = _number(database, "user_version")
         tables = database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if application or version or tables:
-            raise RecordsError(
-                "foreign",
-                f"{path}: is an SQLite database of another program: name another --data-dir",
-            )
+    finally:
+        if database.in_transaction:
+            database.execute("ROLLBACK")
+    if application != APPLICATION_ID and (application or version or tables):
+        raise RecordsError(
+            "foreign",
+            f"{path}: is an SQLite database of another program: name another --data-dir",
+        )
     if version > VERSION:
         raise RecordsError(
             "newer",
