@@ -20,6 +20,7 @@ from allsub_edge.imaging.render import render_field
 from allsub_edge.prediction import Prediction
 from allsub_edge.records import FILE_NAME, Records
 from tests import toy_model
+from tests.bounded import SECONDS, bounded
 
 ROOT = Path(__file__).parents[1]
 FIELDS_A_ROUND = 4
@@ -85,20 +86,23 @@ def survive(tmp_path: Path, rounds: int) -> None:
         if number % 4 == 3:
             time.sleep(dice.uniform(0, 0.6))  # also while it starts
         else:
-            printed.append(process.stdout.readline())
+            with bounded(process):
+                printed.append(process.stdout.readline())
             time.sleep(dice.uniform(0, 0.08))
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, process.communicate(timeout=SECONDS)[1]
         process.kill()
-        rest, _ = process.communicate()
-        feeding.join()
+        rest, _ = process.communicate(timeout=SECONDS)
+        feeding.join(SECONDS)
+        assert not feeding.is_alive()
         lines = rest.splitlines(keepends=True)
         printed += lines
         killed_at_work += number % 4 != 3
     with Records.open(data) as records:
         before = records.count()
     done = subprocess.run(
-        command(folder, data, model, "--once"), capture_output=True, text=True, cwd=ROOT
-    )
+        command(folder, data, model, "--once"),
+        capture_output=True, text=True, cwd=ROOT, timeout=5 * SECONDS,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     # The kills fell into the work: most fields had been judged by processes that were killed.
     assert killed_at_work >= rounds // 2

@@ -19,6 +19,7 @@ from allsub_edge.cli.main import main
 from allsub_edge.imaging.render import render_field
 from allsub_edge.prediction import ROW_COLUMNS, Prediction
 from tests import toy_model
+from tests.bounded import SECONDS, bounded
 
 ROOT = Path(__file__).parents[2]
 
@@ -267,6 +268,7 @@ def test_a_file_name_that_is_not_utf8(model: str, tmp_path: Path) -> None:
             ],
             capture_output=True,
             cwd=ROOT,
+            timeout=SECONDS,
         )
         assert done.returncode == 0, done.stderr
 
@@ -279,7 +281,8 @@ def test_records_stream_and_a_closed_pipe_is_quiet(model: str, fields: list[str]
     )  # fmt: skip
     assert process.stdout is not None
     assert process.stderr is not None
-    first = json.loads(process.stdout.readline())
+    with bounded(process):
+        first = json.loads(process.stdout.readline())
     # 900 records are about 600 kB, ten times a pipe's buffer: the run cannot be over yet.
     assert process.poll() is None
     process.stdout.close()

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -14,6 +15,7 @@ import pytest
 from allsub_edge.cli.main import main
 from allsub_edge.imaging.render import render_field
 from tests import toy_model
+from tests.bounded import SECONDS, bounded
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "allsub_edge", "infer"]
@@ -45,7 +47,9 @@ def start(*arguments: str, **options: int) -> subprocess.Popen[bytes]:
 
 
 def piped(data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run([*COMMAND, *arguments], input=data, capture_output=True, cwd=ROOT)
+    return subprocess.run(
+        [*COMMAND, *arguments], input=data, capture_output=True, cwd=ROOT, timeout=SECONDS
+    )
 
 
 def test_one_image_comes_from_standard_input(model: str, png: Path, tmp_path: Path) -> None:
@@ -87,7 +91,8 @@ def test_threads_are_a_sensible_number(
 def test_sigterm_ends_after_whole_records(model: str, png: Path) -> None:
     process = start(*[str(png)] * 5000, "--model", model, "--format", "json")
     assert process.stdout is not None
-    assert process.stdout.read(1) == b"["
+    with bounded(process):
+        assert process.stdout.read(1) == b"["
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 143
@@ -107,8 +112,9 @@ def test_sigterm_leaves_the_old_output_file_alone(model: str, png: Path, tmp_pat
         *("--model", model, "--format", "ndjson", "-o", str(out), "--overlay", str(seen)),
     )
     # The first picture shows that the run is under way.
-    while process.poll() is None and not (seen.is_dir() and any(seen.glob("[!.]*.png"))):
-        pass
+    with bounded(process):
+        while process.poll() is None and not (seen.is_dir() and any(seen.glob("[!.]*.png"))):
+            time.sleep(0.001)
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 143
@@ -123,7 +129,8 @@ def test_sigterm_leaves_the_old_output_file_alone(model: str, png: Path, tmp_pat
 def test_sigterm_ends_the_wait_for_standard_input(model: str, png: Path) -> None:
     process = start(str(png), "-", "--model", model, "--format", "ndjson", stdin=subprocess.PIPE)
     assert process.stdout is not None
-    first = json.loads(process.stdout.readline())
+    with bounded(process):
+        first = json.loads(process.stdout.readline())
     process.send_signal(signal.SIGTERM)
     # Standard input stays open all the while.
     assert process.wait(timeout=60) == 143
@@ -157,6 +164,7 @@ def test_peak_memory_is_flat_and_below_150_mb(model: str, png: Path) -> None:
             [sys.executable, "-c", code, *arguments, "--quiet", "--threads", "1"],
             capture_output=True,
             cwd=ROOT,
+            timeout=SECONDS,
         )
         assert done.returncode == 0, done.stderr
         return int(done.stdout) / 1024

@@ -135,7 +135,7 @@ def test_export_writes_whole_files_or_nothing(
             *(sys.executable, "-m", "allsub_edge", "records", "export"),
             *("--data-dir", data, "-o", str(out)),
         ],
-        preexec_fn=small, capture_output=True, text=True, cwd=ROOT,
+        preexec_fn=small, capture_output=True, text=True, cwd=ROOT, timeout=60,
     )  # fmt: skip
     assert done.returncode == 2
     assert done.stderr.startswith(f"allsub-edge: error: {out}: cannot be written")

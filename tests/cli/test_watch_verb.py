@@ -23,6 +23,7 @@ from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
 from allsub_edge.records import FILE_NAME, Records
 from tests import toy_model
+from tests.bounded import SECONDS, bounded
 
 ROOT = Path(__file__).parents[2]
 FAST = ["--interval", "0.02", "--settle", "0.05", "--patience", "0.3", "--threads", "1"]
@@ -113,7 +114,7 @@ def start(folder: Path, model: str) -> Iterator[Callable[..., Watcher]]:
     for watcher in started:
         if watcher.process.poll() is None:
             watcher.process.kill()
-            watcher.process.communicate()
+            watcher.process.communicate(timeout=SECONDS)
 
 
 def test_each_field_is_judged_once_and_not_again_after_a_restart(
@@ -254,7 +255,8 @@ def test_a_signal_wakes_it_from_sleep(start: Callable[..., Watcher], folder: Pat
     watcher = start("--interval", "3600")
     put(folder / "a.png", png(1))
     assert watcher.process.stderr is not None
-    assert "watching" in watcher.process.stderr.readline()
+    with bounded(watcher.process):
+        assert "watching" in watcher.process.stderr.readline()
     time.sleep(0.2)
     began = time.monotonic()
     assert watcher.end()[0] == 0

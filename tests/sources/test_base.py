@@ -117,4 +117,6 @@ def test_nothing_heavy_is_imported_for_paths() -> None:
         "import sys; from allsub_edge.sources import open_source; list(open_source('.'));"
         "assert not {'cv2', 'numpy', 'onnxruntime'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, cwd=Path(__file__).parents[2]
+    )

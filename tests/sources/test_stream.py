@@ -117,7 +117,7 @@ def test_names_are_answered_as_they_come(folder: Path) -> None:
                 found.append(outcome(item))
                 (second if first.is_set() else first).set()
 
-    worker = threading.Thread(target=consume)
+    worker = threading.Thread(target=consume, daemon=True)
     worker.start()
     os.write(writing, f"{folder}/a.png\n".encode())
     assert first.wait(10), "the first name must be taken while the pipe is open"
@@ -125,6 +125,7 @@ def test_names_are_answered_as_they_come(folder: Path) -> None:
     assert second.wait(10)
     os.close(writing)
     worker.join(10)
+    assert not worker.is_alive()
     assert found == ["a.png", "b 1.png"]
 
 
@@ -154,6 +155,7 @@ def test_real_standard_input(folder: Path) -> None:
             capture_output=True,
             cwd=ROOT,
             check=True,
+            timeout=60,
         )
         return done.stdout.decode().strip()
 
