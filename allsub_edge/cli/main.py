@@ -34,6 +34,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "render": ("allsub_edge.cli.render", "draw artificial fields to try things out with"),
     "split": ("allsub_edge.cli.split", "divide a data set so that look-alikes stay together"),
     "train": ("allsub_edge.cli.train", "train a model on labelled fields (extra: train)"),
+    "crossfit": (
+        "allsub_edge.cli.crossfit",
+        "train one model on all groups, judged on none it learned from (extra: train)",
+    ),
     "export": ("allsub_edge.cli.export", "turn a run into one model file (extra: export)"),
 }
 """Verb -> (module, help). The helps stand here so that ``--help`` imports no verb."""

@@ -39,6 +39,7 @@ __all__ = [
     "ROLES",
     "Split",
     "SplitRow",
+    "fold_dataset",
     "make_folds",
     "make_random_split",
     "make_split",
@@ -72,10 +73,33 @@ def split_dataset(
     Raises:
         DataError: see :func:`make_split`, :func:`assign_groups` and :func:`load_fields`.
     """
-    pairs = find_pairs(load_fields(root, samples), samples, progress=progress)
-    groups = assign_groups(samples, pairs, block=block)
+    groups = _groups_of(root, samples, block, progress)
     split = make_split(samples, groups, seed=seed, fractions=fractions)
     return replace(split, notes={**split.notes, "block": str(block)})
+
+
+def fold_dataset(
+    root: Path,
+    samples: Sequence[Sample],
+    *,
+    folds: int = 5,
+    seed: int = 1,
+    block: int = 20,
+    progress: Progress | None = None,
+) -> list[Split]:
+    """As :func:`split_dataset`, one split for each fold; see :func:`make_folds`."""
+    groups = _groups_of(root, samples, block, progress)
+    return [
+        replace(split, notes={**split.notes, "block": str(block)})
+        for split in make_folds(samples, groups, folds, seed)
+    ]
+
+
+def _groups_of(
+    root: Path, samples: Sequence[Sample], block: int, progress: Progress | None
+) -> list[str]:
+    pairs = find_pairs(load_fields(root, samples), samples, progress=progress)
+    return assign_groups(samples, pairs, block=block)
 
 
 def make_split(

@@ -1,0 +1,297 @@
+"""Cross-fitting: one model from all groups, with thresholds and metrics from fields it never saw.
+
+A data set of a hundred groups is too small to give a fifth of it away for thresholds. So the same
+configuration is trained once for each fold of a grouped cross-validation, on the other folds; the
+fold's fields are answered by the network that did not learn from their groups. Those out-of-fold
+answers cover every field exactly once: temperature, conformal, domain and quality thresholds are
+fitted on them, and every rate is counted on them. The network that ships learns from all groups
+under the same configuration (cross-fitting: Chernozhukov et al., Econometrics J. 2018; out-of-fold
+calibration as in Zadrozny & Elkan, KDD 2002).
+
+A cross-fit is a folder: ``fold1`` ... ``foldK`` and ``final``, each a run; a fold's
+``out_of_fold.npz`` holds what :class:`OutOfFold` says. It goes on where it was stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from allsub_edge.classes import CLASSES
+from allsub_edge.errors import DataError, UsageError
+from allsub_edge.training import calibrate
+from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.dataset import Sample, read_dataset
+from allsub_edge.training.loop import (
+    LabelledFields,
+    Progress,
+    Trainer,
+    load_best,
+    predict_logits,
+    shifted_fields,
+)
+from allsub_edge.training.metrics import summarise
+from allsub_edge.training.network import TwoChannelNetwork, build_network
+from allsub_edge.training.quality_fit import fit_quality
+from allsub_edge.training.run import Run
+from allsub_edge.training.session import (
+    ALPHA,
+    DOMAIN_MARGIN,
+    DOMAIN_QUANTILE,
+    Session,
+    features_of,
+    make_masks,
+    open_session,
+)
+from allsub_edge.training.shortcuts import background_predictions
+from allsub_edge.training.split import Split, fold_dataset, write_split
+
+Say = Callable[[str], None]
+Floats = npt.NDArray[np.float32]
+
+ANSWERS: Final = "out_of_fold.npz"
+SPREADS: Final[dict[str, float]] = {"plain": 0.0, "gains_10": 0.10, "gains_20": 0.20}
+"""What every fold answers: its test fields as they are, and with changed channel gains."""
+
+PROTOCOL: Final = "grouped-cross-validation"
+
+
+@dataclass(frozen=True)
+class OutOfFold:
+    """What the networks of the folds said about fields whose groups they did not learn from.
+
+    Attributes:
+        logits: name of :data:`SPREADS` -> float32 [N, 4], before the temperature.
+        labels: int64 [N].
+        distance: float32 [N], domain distance of the plain fields.
+        shortcut: int64 [N], the class that a classifier of the background colour names.
+        fold: int64 [N], which fold a field was in, from 0.
+        fields: uint8 [N, S, S, 3].
+    """
+
+    logits: dict[str, Floats]
+    labels: npt.NDArray[np.int64]
+    distance: Floats
+    shortcut: npt.NDArray[np.int64]
+    fold: npt.NDArray[np.int64]
+    fields: npt.NDArray[np.uint8]
+
+
+def crossfit(
+    data: Path,
+    out: Path,
+    config: TrainConfig,
+    *,
+    folds: int = 5,
+    alpha: float = ALPHA,
+    progress: Progress | None = None,
+    say: Say = print,
+) -> Run:
+    """Train the folds and the final network, and fit its thresholds on the folds' answers.
+
+    Args:
+        data: folder of labelled fields.
+        out: folder of the cross-fit; an interrupted one goes on.
+        config: of every network. Epochs are fixed: there is no validation role to stop by.
+        folds: at least 2.
+        alpha: prediction sets miss the true class in at most this share of fields of each class.
+        progress: called after each step.
+        say: takes one line for each stage.
+
+    Returns:
+        The final run; ``allsub-edge export`` takes it.
+
+    Raises:
+        DataError, UsageError: the data, an earlier run in ``out`` or the configuration.
+    """
+    config = replace(config, train_on_validation=True)
+    splits = fold_splits(data, read_dataset(data), folds, config.seed, say)
+    runs = []
+    for number, split in enumerate(splits, 1):
+        run = Run(out / f"fold{number}")
+        say(f"fold {number} of {folds}")
+        _fold(data, run, config, split, progress, say)
+        runs.append(run)
+    everything = Split([replace(row, role="train") for row in splits[0].rows], PROTOCOL)
+    final = Run(out / "final")
+    say("the final network, on all groups")
+    session, network = _trained(data, final, config, everything, progress, say)
+    found = gather(session, runs)
+    fit(session, network, found, alpha)
+    final.write_json("evaluation.json", evaluation(final, found))
+    return final
+
+
+def fold_splits(
+    data: Path, samples: Sequence[Sample], folds: int, seed: int, say: Say
+) -> list[Split]:
+    """One split for each fold, in which every field outside the fold is for training."""
+    say("looking for duplicates and grouping neighbouring file numbers")
+    made = fold_dataset(data, samples, folds=folds, seed=seed)
+    return [
+        replace(
+            split,
+            rows=[replace(r, role="test" if r.role == "test" else "train") for r in split.rows],
+        )
+        for split in made
+    ]
+
+
+def _trained(
+    data: Path, run: Run, config: TrainConfig, split: Split, progress: Progress | None, say: Say
+) -> tuple[Session, TwoChannelNetwork]:
+    """Train one network, or load it when it is there already."""
+    if run.exists and run.config() != config:
+        raise UsageError(
+            "other_run", f"{run.folder}: holds a run with another configuration; choose another"
+        )
+    keras.utils.set_random_seed(config.seed)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    wanted = run.folder / "wanted-split.csv"
+    if not run.exists:
+        write_split(split, wanted)
+    session = open_session(data, run, config, wanted, say)
+    wanted.unlink(missing_ok=True)
+    network = build_network(config)
+    if not (run.folder / "done.json").is_file():
+        Trainer(network, run, session.trained(), None).fit(progress)
+        run.write_json("done.json", {"finished": True})
+    load_best(network, run)
+    return session, network
+
+
+def _fold(
+    data: Path, run: Run, config: TrainConfig, split: Split, progress: Progress | None, say: Say
+) -> None:
+    if (run.folder / ANSWERS).is_file() and run.config() == config:
+        return
+    session, network = _trained(data, run, config, split, progress, say)
+    trained, test = session.trained(), session.part("test")
+    domain = calibrate.fit_domain(trained.labels, features_of(network, trained.fields))
+    run.write_arrays("domain.npz", domain.to_arrays())
+    answers: dict[str, npt.NDArray[Any]] = {
+        "distance": domain.distance(features_of(network, test.fields)),
+        "shortcut": background_predictions(trained.fields, trained.labels, test.fields),
+    }
+    for name, spread in SPREADS.items():
+        seen = shifted_fields(test.fields, spread, seed=round(100 * spread))
+        answers[f"logits_{name}"] = predict_logits(network, seen if spread else test.fields)
+    run.write_arrays(ANSWERS, answers)
+
+
+def gather(session: Session, runs: Sequence[Run]) -> OutOfFold:
+    """Join the answers of the folds.
+
+    Raises:
+        DataError: a field was in no fold's test role, or in two.
+    """
+    tests: list[LabelledFields] = []
+    files: list[str] = []
+    parts: list[dict[str, npt.NDArray[Any]]] = []
+    for run in runs:
+        fold = replace(session, run=run, split=_split_of(run))
+        tests.append(fold.part("test"))
+        files += [row.file for row in fold.split.rows if row.role == "test"]
+        parts.append(run.read_arrays(ANSWERS))
+    if sorted(files) != sorted(sample.file for sample in session.samples):
+        raise DataError(
+            "bad_folds", f"{runs[0].folder.parent}: the folds do not test every field exactly once"
+        )
+
+    def joined(name: str) -> npt.NDArray[Any]:
+        return np.concatenate([part[name] for part in parts])
+
+    return OutOfFold(
+        logits={name: joined(f"logits_{name}") for name in SPREADS},
+        labels=np.concatenate([test.labels for test in tests]),
+        distance=joined("distance"),
+        shortcut=joined("shortcut"),
+        fold=np.repeat(np.arange(len(tests)), [len(test.labels) for test in tests]),
+        fields=np.concatenate([test.fields for test in tests]),
+    )
+
+
+def _split_of(run: Run) -> Split:
+    from allsub_edge.training.split import read_split
+
+    return read_split(run.split_path)
+
+
+def thresholds(
+    labels: npt.NDArray[np.int64], logits: Floats, distance: Floats, alpha: float
+) -> dict[str, Any]:
+    """Temperature, conformal and domain thresholds from out-of-fold answers."""
+    temperature = calibrate.fit_temperature(labels, logits)
+    probabilities = calibrate.softmax(logits / np.float32(temperature))
+    return {
+        "temperature": temperature,
+        "alpha": alpha,
+        "conformal": calibrate.fit_conformal(labels, probabilities, alpha),
+        "domain_threshold": round(float(np.quantile(distance, DOMAIN_QUANTILE)) * DOMAIN_MARGIN, 5),
+    }
+
+
+def fit(session: Session, network: TwoChannelNetwork, found: OutOfFold, alpha: float) -> None:
+    """Write ``calibration.json`` and ``domain.npz`` of the final run."""
+    trained = session.trained()
+    domain = calibrate.fit_domain(trained.labels, features_of(network, trained.fields))
+    session.run.write_arrays("domain.npz", domain.to_arrays())
+    session.run.write_json(
+        "calibration.json",
+        {
+            **thresholds(found.labels, found.logits["plain"], found.distance, alpha),
+            "quality": fit_quality(found.fields, make_masks(found.fields, session.config.recipe)),
+            "fields": len(found.labels),
+        },
+    )
+
+
+def evaluation(run: Run, found: OutOfFold) -> dict[str, Any]:
+    """Metrics of the out-of-fold answers; thresholds of a fold come from the other folds."""
+    from allsub_edge.training.metrics import Rate
+
+    alpha = run.read_json("calibration.json")["alpha"]
+    probabilities = {name: np.empty_like(logits) for name, logits in found.logits.items()}
+    inside = np.zeros((len(found.labels), len(CLASSES)), dtype=bool)
+    near = np.zeros(len(found.labels), dtype=bool)
+    for fold in np.unique(found.fold):
+        here, others = found.fold == fold, found.fold != fold
+        limits = thresholds(
+            found.labels[others], found.logits["plain"][others], found.distance[others], alpha
+        )
+        for name, logits in found.logits.items():
+            probabilities[name][here] = calibrate.softmax(
+                logits[here] / np.float32(limits["temperature"])
+            )
+        conformal = np.array([limits["conformal"][name] for name in CLASSES])
+        inside[here] = 1 - probabilities["plain"][here] <= conformal
+        near[here] = found.distance[here] <= limits["domain_threshold"]
+    covered = inside[np.arange(len(found.labels)), found.labels]
+    plain = probabilities["plain"].argmax(1) == found.labels
+    return {
+        "protocol": PROTOCOL,
+        "role": "out-of-fold",
+        "folds": len(np.unique(found.fold)),
+        **{name: summarise(found.labels, p) for name, p in probabilities.items()},
+        "by_fold": [
+            Rate(int(plain[found.fold == fold].sum()), int((found.fold == fold).sum())).to_dict()
+            for fold in np.unique(found.fold)
+        ],
+        "coverage": {
+            name: Rate(
+                int(covered[found.labels == i].sum()), int((found.labels == i).sum())
+            ).to_dict()
+            for i, name in enumerate(CLASSES)
+        },
+        "mean_set_size": round(float(inside.sum(1).mean()), 4),
+        "within_domain": Rate(int(near.sum()), len(near)).to_dict(),
+        "shortcut_background_colour": Rate(
+            int((found.shortcut == found.labels).sum()), len(found.labels)
+        ).to_dict(),
+    }

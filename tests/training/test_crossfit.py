@@ -1,0 +1,141 @@
+"""Every field is answered once, by a network that did not learn from its group."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the training extra is not installed")
+
+from allsub_edge.atomic import write_bytes
+from allsub_edge.classes import CLASSES
+from allsub_edge.errors import DataError, UsageError
+from allsub_edge.imaging.draw import encode_png
+from allsub_edge.imaging.render import render_field
+from allsub_edge.training import backbones, crossfit
+from allsub_edge.training.calibrate import softmax
+from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.run import Run
+from allsub_edge.training.split import read_split
+from tests.training.toy import TOY
+
+CONFIG = TrainConfig(
+    backbone="toy", epochs=1, head_epochs=0, batch_size=8, size=64, frozen_blocks=0,
+    frozen_batch_norm=False, dense=8, augment="none", ema=0.5,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data")
+    for label in CLASSES:
+        for stretch in range(6):
+            for number in (10 * stretch + 1, 10 * stretch + 2):
+                image = encode_png(render_field(number, label))
+                write_bytes(folder / label / f"WBC-{label}-{number:03d}.png", image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def made(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("crossfit")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(backbones.BACKBONES, "toy", TOY)
+        crossfit.crossfit(data, out, CONFIG, folds=2, alpha=0.2, say=lambda line: None)
+    return out
+
+
+def test_a_fold_learns_from_all_other_groups_and_the_final_from_everything(made: Path) -> None:
+    tested: list[str] = []
+    for number in (1, 2):
+        rows = read_split(made / f"fold{number}" / "split.csv").rows
+        groups = {role: {r.group for r in rows if r.role == role} for role in ("train", "test")}
+        assert {row.role for row in rows} == {"train", "test"}
+        assert not groups["train"] & groups["test"]
+        tested += [row.file for row in rows if row.role == "test"]
+    final = read_split(made / "final" / "split.csv")
+    assert {row.role for row in final.rows} == {"train"}
+    assert sorted(tested) == sorted(row.file for row in final.rows)
+
+
+def test_thresholds_and_rates_come_from_the_answers_of_the_folds(made: Path) -> None:
+    parts = [Run(made / f"fold{n}").read_arrays(crossfit.ANSWERS) for n in (1, 2)]
+    logits = np.concatenate([part["logits_plain"] for part in parts])
+    assert logits.shape == (48, 4)
+    assert not np.allclose(logits, np.concatenate([p["logits_gains_20"] for p in parts]))
+    final = Run(made / "final")
+    evaluation = final.read_json("evaluation.json")
+    assert evaluation["plain"]["fields"] == 48
+    assert sum(rate["total"] for rate in evaluation["by_fold"]) == 48
+    labels = np.concatenate(
+        [
+            [CLASSES.index(r.label) for r in read_split(made / f"fold{n}" / "split.csv").rows
+             if r.role == "test"]
+            for n in (1, 2)
+        ]
+    )  # fmt: skip
+    right = int((softmax(logits).argmax(1) == labels).sum())
+    assert evaluation["plain"]["accuracy"]["count"] == right
+    fitted = final.read_json("calibration.json")
+    assert fitted["alpha"] == 0.2
+    assert set(fitted["conformal"]) == set(CLASSES)
+    assert fitted["quality"]
+    assert fitted["domain_threshold"] > 0
+
+
+def test_the_rates_of_a_fold_do_not_use_its_own_thresholds() -> None:
+    # Fold 0 is answered with certainty, fold 1 at random: thresholds that fold 1 takes from fold 0
+    # are too narrow for it, which a threshold from all fields would hide.
+    rng = np.random.default_rng(1)
+    labels = np.tile(np.arange(4), 20).astype(np.int64)
+    sure = 20 * np.eye(4, dtype=np.float32)[labels[:40]]
+    logits = np.concatenate([sure, rng.normal(size=(40, 4)).astype(np.float32)])
+    found = crossfit.OutOfFold(
+        logits=dict.fromkeys(crossfit.SPREADS, logits),
+        labels=labels,
+        distance=np.repeat(np.float32([1.0, 9.0]), 40),
+        shortcut=np.zeros(80, np.int64),
+        fold=np.repeat([0, 1], 40),
+        fields=np.zeros((80, 8, 8, 3), np.uint8),
+    )
+
+    class Fitted(Run):
+        def read_json(self, name: str) -> dict[str, float]:
+            return {"alpha": 0.1}
+
+    result = crossfit.evaluation(Fitted("nowhere"), found)
+    assert result["within_domain"]["count"] == 40, "fold 1 lies beyond what fold 0 calls near"
+    assert sum(rate["count"] for rate in result["coverage"].values()) < 70
+    assert result["shortcut_background_colour"]["count"] == 20
+
+
+def test_it_goes_on_where_it_stopped(
+    data: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
+
+    def trained_again(*arguments: object) -> None:
+        raise AssertionError("a finished network was trained again")
+
+    monkeypatch.setattr(crossfit.Trainer, "fit", trained_again)
+    before = (made / "final" / "calibration.json").read_bytes()
+    crossfit.crossfit(data, made, CONFIG, folds=2, alpha=0.2, say=lambda line: None)
+    assert (made / "final" / "calibration.json").read_bytes() == before
+
+
+def test_another_configuration_is_refused(
+    data: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
+    other = dataclasses.replace(CONFIG, dense=16)
+    with pytest.raises(UsageError, match="another configuration"):
+        crossfit.crossfit(data, made, other, folds=2, say=lambda line: None)
+
+
+def test_too_few_groups_for_the_folds(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="groups"):
+        crossfit.crossfit(data, tmp_path / "x", CONFIG, folds=40, say=lambda line: None)
+    assert not (tmp_path / "x").exists()
