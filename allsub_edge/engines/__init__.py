@@ -54,6 +54,20 @@ def installed(name: str) -> bool:
     return any(find_spec(package) is not None for package in ENGINES[name].packages)
 
 
+def variants(model_format: str) -> list[str]:
+    """Every engine installed for a format, each package that brings one by itself.
+
+    Returns:
+        Names for :func:`open_engine`: ``onnxruntime``, or ``litert:ai_edge_litert``.
+    """
+    found = []
+    for name in engines_for(model_format):
+        packages = ENGINES[name].packages
+        present = [package for package in packages if find_spec(package) is not None]
+        found += [name if len(packages) == 1 else f"{name}:{package}" for package in present]
+    return found
+
+
 def open_engine(
     model: ModelBytes,
     *,
@@ -65,7 +79,8 @@ def open_engine(
 
     Args:
         model: what ``model_file.container.read`` gave.
-        engine: a name of ``ENGINES``; None takes the default of the model's format.
+        engine: a name of ``ENGINES``, or one of ``variants``, which takes that package alone; None
+            takes the default of the model's format.
         threads: None means ``base.default_threads()``.
         spin: let idle threads spin for a few milliseconds before they sleep: a shorter wait
             between two fields for a busy processor while there is nothing to do.
@@ -75,9 +90,15 @@ def open_engine(
         ModelFileError: ``engine_refused`` or ``wrong_signature``.
     """
     fitting = engines_for(model.format)
-    name = engine or (fitting[0] if fitting else "")
+    name, _, package = (engine or (fitting[0] if fitting else "")).partition(":")
     if name not in ENGINES:
         raise UsageError("unknown_engine", f"no engine {name!r}: choose from {', '.join(ENGINES)}")
+    if package and package not in ENGINES[name].packages:
+        raise UsageError(
+            "unknown_engine",
+            f"no package {package!r} brings {name}: choose from "
+            f"{', '.join(ENGINES[name].packages)}",
+        )
     if name not in fitting:
         raise UsageError(
             "wrong_engine",
@@ -89,5 +110,8 @@ def open_engine(
     known = ENGINES[name]
     if not installed(name):
         raise UsageError("engine_missing", f"the engine {name} is not installed: {known.install}")
-    opened: Engine = import_module(known.module).open_engine(model, threads=threads, spin=spin)
+    alone = {"package": package} if package and len(known.packages) > 1 else {}
+    opened: Engine = import_module(known.module).open_engine(
+        model, threads=threads, spin=spin, **alone
+    )
     return opened

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from allsub_edge.errors import AllsubError, ModelFileError
 from allsub_edge.imaging.resize import FIELD_SIZE
+from allsub_edge.model_file.manifest import INPUTS, Manifest
 
 MAX_DEFAULT_THREADS: Final[int] = 4
 """A small network has too little work in one layer to feed more threads than this."""
@@ -17,6 +20,9 @@ MAX_DEFAULT_THREADS: Final[int] = 4
 INPUT_NAME: Final[str] = "field"
 INPUT_SHAPE: Final[tuple[int, int, int]] = (FIELD_SIZE, FIELD_SIZE, 3)
 OUTPUT_NAMES: Final[tuple[str, str, str]] = ("probabilities", "domain_distance", "mask")
+
+Feed = dict[str, npt.NDArray[Any]]
+"""Input name -> what is fed to the graph, one row for each field."""
 
 
 class RawOutput(NamedTuple):
@@ -66,6 +72,60 @@ def check_fields(fields: npt.NDArray[np.uint8]) -> None:
         )
     if fields.shape[0] == 0:
         raise ValueError("fields must hold at least one field")
+
+
+def input_types(interface: str) -> dict[str, str]:
+    """Input name -> dtype name of a graph with this interface."""
+    entry = INPUTS[interface]
+    names = entry["names"] if "names" in entry else [entry["name"]]
+    return dict.fromkeys(names, entry["dtype"])
+
+
+def two_channels(fields: npt.NDArray[np.uint8], recipe: str) -> Feed:
+    """What a graph with the ``two-channel`` interface takes, by the recipe's numpy version.
+
+    Args:
+        fields: uint8 [N, H, W, 3].
+        recipe: name of the recipe.
+
+    Returns:
+        ``original`` and ``segmented``, float32 [N, H, W, 3], pixels divided by 255.
+
+    Raises:
+        UsageError: ``unknown_recipe``.
+    """
+    from allsub_edge.imaging.recipes import get_recipe
+
+    second = get_recipe(recipe).second_channel
+    segmented = np.stack([second(field) for field in fields])
+    return {
+        "original": fields.astype(np.float32) / np.float32(255),
+        "segmented": segmented.astype(np.float32) / np.float32(255),
+    }
+
+
+def feeder(manifest: Manifest, source: str) -> Callable[[npt.NDArray[np.uint8]], Feed]:
+    """How fields uint8 [N, 224, 224, 3] become the inputs of a model, by its interface.
+
+    Raises:
+        ModelFileError: ``unknown_recipe``, a two-channel model whose recipe this version lacks.
+    """
+    if manifest.interface == "field":
+        return lambda fields: {INPUT_NAME: np.ascontiguousarray(fields)}
+    from allsub_edge.imaging.recipes import get_recipe
+
+    name, wanted = manifest.recipe["name"], manifest.recipe["version"]
+    try:
+        known = get_recipe(name).version == wanted
+    except AllsubError:
+        known = False
+    if not known:
+        raise ModelFileError(
+            "unknown_recipe",
+            f"{source}: this version cannot segment by recipe {name!r} version {wanted}: "
+            "upgrade allsub-edge, or feed the model its two channels yourself",
+        )
+    return lambda fields: two_channels(fields, name)
 
 
 def usable_cores(

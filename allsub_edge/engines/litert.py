@@ -7,6 +7,8 @@ its predecessor ``tflite-runtime`` (the last release for 32-bit ARM), or a whole
 from __future__ import annotations
 
 import logging
+import os
+import warnings
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
@@ -15,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from allsub_edge.engines.base import (
-    INPUT_NAME,
     INPUT_SHAPE,
     OUTPUT_NAMES,
+    Feed,
     RawOutput,
     check_fields,
     default_threads,
+    feeder,
+    input_types,
 )
 from allsub_edge.errors import ModelFileError, UsageError
 from allsub_edge.model_file.container import ModelBytes
@@ -28,13 +32,11 @@ from allsub_edge.model_file.container import ModelBytes
 _log = logging.getLogger(__name__)
 
 _TYPES: Final[dict[str, type[np.generic]]] = {
-    "field": np.uint8,
     "probabilities": np.float32,
     "domain_distance": np.float32,
     "mask": np.uint8,
 }
 _SHAPES: Final[dict[str, tuple[int, ...]]] = {
-    "field": (1, *INPUT_SHAPE),
     "probabilities": (1, 4),
     "domain_distance": (1,),
     "mask": (1, *INPUT_SHAPE[:2]),
@@ -70,10 +72,14 @@ def _version(library: Library) -> str:
     return f"unknown ({library.distributions[0]})"
 
 
-def _interpreter_class() -> tuple[Any, str]:
+def _interpreter_class(package: str | None) -> tuple[Any, str]:
     """The interpreter class and its version; raises UsageError ``engine_missing``."""
     reasons = []
     for library in LIBRARIES:
+        if package is not None and library.module.partition(".")[0] != package:
+            continue
+        # A whole TensorFlow greets on stderr unless told otherwise before its import.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         try:
             found = import_module(library.module).Interpreter
         # A package for another numpy fails with AttributeError or SystemError as well.
@@ -84,7 +90,7 @@ def _interpreter_class() -> tuple[Any, str]:
         return found, _version(library)
     raise UsageError(
         "engine_missing",
-        f"no LiteRT package can be imported ({'; '.join(reasons)}): "
+        f"no LiteRT package can be imported ({'; '.join(reasons) or f'{package} is none'}): "
         "pip install 'allsub-edge[litert]'",
     )
 
@@ -93,18 +99,21 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _problem(inputs: dict[str, Any], outputs: dict[str, Any]) -> str:
+def _problem(interface: str, inputs: dict[str, Any], outputs: dict[str, Any]) -> str:
     """What is wrong with a signature, or an empty text; tensors go by name, never by position."""
-    if list(inputs) != [INPUT_NAME]:
-        return f"its inputs are {list(inputs)}, not ['{INPUT_NAME}']"
-    for name in (INPUT_NAME, *OUTPUT_NAMES):
+    wanted = input_types(interface)
+    if sorted(inputs) != sorted(wanted):
+        return f"its inputs are {list(inputs)}, not {list(wanted)}"
+    types = {name: np.dtype(kind).type for name, kind in wanted.items()} | _TYPES
+    shapes = dict.fromkeys(wanted, (1, *INPUT_SHAPE)) | _SHAPES
+    for name, shape in shapes.items():
         tensor = {**outputs, **inputs}.get(name)
         if tensor is None:
             return f"it has no output '{name}'"
-        if tensor["dtype"] is not _TYPES[name]:
-            return f"'{name}' is {np.dtype(tensor['dtype'])}, not {np.dtype(_TYPES[name])}"
-        if tuple(tensor["shape"]) != _SHAPES[name]:
-            return f"'{name}' has shape {tensor['shape'].tolist()}, not {list(_SHAPES[name])}"
+        if tensor["dtype"] is not types[name]:
+            return f"'{name}' is {np.dtype(tensor['dtype'])}, not {np.dtype(types[name])}"
+        if tuple(tensor["shape"]) != shape:
+            return f"'{name}' has shape {tensor['shape'].tolist()}, not {list(shape)}"
     return ""
 
 
@@ -122,11 +131,21 @@ class LiteRtEngine:
 
     name: Final[str] = "litert"
 
-    def __init__(self, model: ModelBytes, *, threads: int | None = None, spin: bool = False):
-        interpreter_class, self.version = _interpreter_class()
+    def __init__(
+        self,
+        model: ModelBytes,
+        *,
+        threads: int | None = None,
+        spin: bool = False,
+        package: str | None = None,
+    ):
+        interpreter_class, self.version = _interpreter_class(package)
         self.threads: int = default_threads() if threads is None else threads
         try:
-            interpreter = interpreter_class(model_content=model.data, num_threads=self.threads)
+            with warnings.catch_warnings():
+                # TensorFlow's own copy announces its end; whoever has no other cannot act on it.
+                warnings.simplefilter("ignore", UserWarning)
+                interpreter = interpreter_class(model_content=model.data, num_threads=self.threads)
             interpreter.allocate_tensors()
             signatures = list(interpreter.get_signature_list())
         # The wrapper raises ValueError for some graphs and RuntimeError for others.
@@ -141,15 +160,16 @@ class LiteRtEngine:
         if len(signatures) == 1:
             signature = interpreter.get_signature_runner(signatures[0])
             inputs, outputs = signature.get_input_details(), signature.get_output_details()
-            problem = _problem(inputs, outputs)
+            problem = _problem(model.manifest.interface, inputs, outputs)
         if problem:
             raise ModelFileError(
                 "wrong_signature",
                 f"{model.source}: the graph does not fit its manifest ({problem}): "
                 "export the model again",
             )
-        self._input: int = inputs[INPUT_NAME]["index"]
+        self._inputs: dict[str, int] = {name: tensor["index"] for name, tensor in inputs.items()}
         self._outputs: list[int] = [outputs[name]["index"] for name in OUTPUT_NAMES]
+        self._feed = feeder(model.manifest, model.source)
         self._interpreter: Any = interpreter
 
     def run(self, fields: npt.NDArray[np.uint8]) -> RawOutput:
@@ -157,14 +177,18 @@ class LiteRtEngine:
         check_fields(fields)
         if self._interpreter is None:
             raise RuntimeError("the engine is closed")
-        answers = [self._run_one(field) for field in fields]
+        answers = [self.run_feed(self._feed(field[None])) for field in fields]
         return RawOutput(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
 
-    def _run_one(self, field: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
-        self._interpreter.set_tensor(self._input, np.ascontiguousarray(field)[None])
+    def run_feed(self, feed: Feed) -> RawOutput:
+        """Run the graph's own inputs of one field by name; see ``OnnxRuntimeEngine.run_feed``."""
+        if self._interpreter is None:
+            raise RuntimeError("the engine is closed")
+        for name, index in self._inputs.items():
+            self._interpreter.set_tensor(index, np.ascontiguousarray(feed[name]))
         self._interpreter.invoke()
         # get_tensor copies, so that the next field does not overwrite this answer.
-        return [self._interpreter.get_tensor(index) for index in self._outputs]
+        return RawOutput(*(self._interpreter.get_tensor(index) for index in self._outputs))
 
     def close(self) -> None:
         """Free the interpreter; may be called twice."""
@@ -172,7 +196,14 @@ class LiteRtEngine:
 
 
 def open_engine(
-    model: ModelBytes, *, threads: int | None = None, spin: bool = False
+    model: ModelBytes,
+    *,
+    threads: int | None = None,
+    spin: bool = False,
+    package: str | None = None,
 ) -> LiteRtEngine:
-    """Open a model; see ``engines.open_engine``. ``spin`` has no counterpart in LiteRT."""
-    return LiteRtEngine(model, threads=threads, spin=spin)
+    """Open a model; see ``engines.open_engine``. ``spin`` has no counterpart in LiteRT.
+
+    ``package`` is the import name of the only package to try; None tries all.
+    """
+    return LiteRtEngine(model, threads=threads, spin=spin, package=package)

@@ -9,25 +9,26 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from allsub_edge.engines.base import (
-    INPUT_NAME,
     INPUT_SHAPE,
     OUTPUT_NAMES,
+    Feed,
     RawOutput,
     check_fields,
     default_threads,
+    feeder,
+    input_types,
 )
 from allsub_edge.errors import ModelFileError
 from allsub_edge.model_file.container import ModelBytes
 
 _ERRORS_ONLY: Final[int] = 3
+_KINDS: Final[dict[str, str]] = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
 _TYPES: Final[dict[str, str]] = {
-    "field": "tensor(uint8)",
     "probabilities": "tensor(float)",
     "domain_distance": "tensor(float)",
     "mask": "tensor(uint8)",
 }
 _SHAPES: Final[dict[str, tuple[int, ...]]] = {
-    "field": INPUT_SHAPE,
     "probabilities": (4,),
     "domain_distance": (),
     "mask": INPUT_SHAPE[:2],
@@ -38,28 +39,31 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
 
 
-def _check_signature(session: Any, source: str) -> None:
-    """Refuse a graph whose inputs or outputs are not those of the ``field`` interface."""
+def _check_signature(session: Any, interface: str, source: str) -> None:
+    """Refuse a graph whose inputs or outputs are not those of its interface."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     nodes = {node.name: node for node in (*inputs, *outputs)}
+    wanted_inputs = input_types(interface)
+    types = {name: _KINDS[kind] for name, kind in wanted_inputs.items()} | _TYPES
+    shapes = dict.fromkeys(wanted_inputs, INPUT_SHAPE) | _SHAPES
     problem = ""
-    if [node.name for node in inputs] != [INPUT_NAME]:
-        problem = f"its inputs are {[node.name for node in inputs]}, not ['{INPUT_NAME}']"
-    for name in (INPUT_NAME, *OUTPUT_NAMES):
+    if sorted(node.name for node in inputs) != sorted(wanted_inputs):
+        problem = f"its inputs are {[node.name for node in inputs]}, not {list(wanted_inputs)}"
+    for name in types:
         if problem:
             break
         if name not in nodes:
             problem = f"it has no output '{name}'"
             continue
         node = nodes[name]
-        if node.type != _TYPES[name]:
-            problem = f"'{name}' is {node.type}, not {_TYPES[name]}"
-        elif len(node.shape) != len(_SHAPES[name]) + 1 or any(
+        if node.type != types[name]:
+            problem = f"'{name}' is {node.type}, not {types[name]}"
+        elif len(node.shape) != len(shapes[name]) + 1 or any(
             # A dimension that the graph leaves open is a text or None; the run will tell.
             isinstance(given, int) and given != wanted
-            for given, wanted in zip(node.shape[1:], _SHAPES[name], strict=True)
+            for given, wanted in zip(node.shape[1:], shapes[name], strict=True)
         ):
-            problem = f"'{name}' has shape {node.shape}, not {['N', *_SHAPES[name]]}"
+            problem = f"'{name}' has shape {node.shape}, not {['N', *shapes[name]]}"
         elif isinstance(node.shape[0], int):
             problem = f"'{name}' has the fixed batch size {node.shape[0]}"
     if problem:
@@ -98,7 +102,8 @@ class OnnxRuntimeEngine:
                 f"{model.source}: onnxruntime {ort.__version__} cannot open the model "
                 f"({_one_line(error)}): try pip install --upgrade onnxruntime",
             ) from error
-        _check_signature(session, model.source)
+        _check_signature(session, model.manifest.interface, model.source)
+        self._feed = feeder(model.manifest, model.source)
         self.threads: int = session.get_session_options().intra_op_num_threads
         self._session: Any = session
 
@@ -107,8 +112,13 @@ class OnnxRuntimeEngine:
         check_fields(fields)
         if self._session is None:
             raise RuntimeError("the engine is closed")
-        outputs = self._session.run(list(OUTPUT_NAMES), {INPUT_NAME: np.ascontiguousarray(fields)})
-        return RawOutput(*outputs)
+        return self.run_feed(self._feed(fields))
+
+    def run_feed(self, feed: Feed) -> RawOutput:
+        """Run the graph's own inputs by name, such as the two channels of a program of its own."""
+        if self._session is None:
+            raise RuntimeError("the engine is closed")
+        return RawOutput(*self._session.run(list(OUTPUT_NAMES), feed))
 
     def close(self) -> None:
         """Free the session; may be called twice."""

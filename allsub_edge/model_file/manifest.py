@@ -25,13 +25,22 @@ from allsub_edge.model_file.entries import (
     text,
 )
 
-__all__ = ["FIELD_INPUT", "RESIZE", "SCHEMA", "Calibration", "Golden", "GoldenCase", "Manifest"]
+__all__ = [
+    "FIELD_INPUT",
+    "INPUTS",
+    "INTERFACES",
+    "RESIZE",
+    "SCHEMA",
+    "TWO_CHANNEL_INPUT",
+    "Calibration",
+    "Golden",
+    "GoldenCase",
+    "Manifest",
+]
 
 SCHEMA: Final[str] = "allsub-edge/model/1"
 RESIZE: Final[str] = RESIZE_RULE
 """The ``resize`` entry of every model that this version runs."""
-
-INTERFACES: Final[tuple[str, ...]] = ("field",)
 
 FIELD_INPUT: Final[dict[str, Any]] = {
     "name": "field",
@@ -41,6 +50,26 @@ FIELD_INPUT: Final[dict[str, Any]] = {
     "colour": "RGB",
 }
 """The ``input`` entry of every model with the ``field`` interface."""
+
+TWO_CHANNEL_INPUT: Final[dict[str, Any]] = {
+    "names": ["original", "segmented"],
+    "dtype": "float32",
+    "layout": "NHWC",
+    "size": [FIELD_SIZE, FIELD_SIZE],
+    "colour": "RGB",
+    "range": [0, 1],
+}
+"""The ``input`` entry of every model with the ``two-channel`` interface: pixels divided by 255.
+
+``segmented`` is the second channel of the manifest's recipe, black outside the cells."""
+
+INPUTS: Final[dict[str, dict[str, Any]]] = {
+    "field": FIELD_INPUT,
+    "two-channel": TWO_CHANNEL_INPUT,
+}
+"""Interface -> ``input`` entry."""
+
+INTERFACES: Final[tuple[str, ...]] = tuple(INPUTS)
 
 
 @dataclass(frozen=True)
@@ -155,7 +184,7 @@ def _check_contract(raw: Mapping[str, Any]) -> None:
             f"{', '.join(INTERFACES)}: upgrade allsub-edge",
         )
     given = mapping(raw["input"], "input")
-    for key, value in FIELD_INPUT.items():
+    for key, value in INPUTS[raw["interface"]].items():
         if given.get(key) != value:
             raise bad(f"input.{key}", f"must be {value!r}, not {given.get(key)!r}")
     if raw["resize"] != RESIZE:

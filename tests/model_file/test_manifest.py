@@ -54,7 +54,8 @@ def test_wrong_class_order_is_refused() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "code"),
     [
-        ("interface", "two-channel", "unknown_interface"),
+        ("interface", "three-channel", "unknown_interface"),
+        ("interface", "two-channel", "bad_manifest"),
         ("resize", "area-exact/2", "unknown_resize"),
         ("name", "", "bad_manifest"),
         ("classes", None, "wrong_classes"),
