@@ -8,8 +8,8 @@ fitted on them, and every rate is counted on them. The network that ships learns
 under the same configuration (cross-fitting: Chernozhukov et al., Econometrics J. 2018; out-of-fold
 calibration as in Zadrozny & Elkan, KDD 2002).
 
-A cross-fit is a folder: ``fold1`` ... ``foldK`` and ``final``, each a run; a fold's
-``out_of_fold.npz`` holds what :class:`OutOfFold` says. It goes on where it was stopped.
+A cross-fit is a folder: ``fold1`` ... ``foldK`` and ``final``, each a complete run; the thresholds
+of a fold are those that the other folds gave. It goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ import numpy.typing as npt
 
 from allsub_edge.classes import CLASSES
 from allsub_edge.errors import DataError, UsageError
+from allsub_edge.imaging.recipes import get_recipe
+from allsub_edge.quality import Quality, measure
 from allsub_edge.training import calibrate
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.dataset import Sample, read_dataset
@@ -36,9 +38,9 @@ from allsub_edge.training.loop import (
     predict_logits,
     shifted_fields,
 )
-from allsub_edge.training.metrics import summarise
+from allsub_edge.training.metrics import Rate, summarise
 from allsub_edge.training.network import TwoChannelNetwork, build_network
-from allsub_edge.training.quality_fit import fit_quality
+from allsub_edge.training.quality_fit import limits_of
 from allsub_edge.training.run import Run
 from allsub_edge.training.session import (
     ALPHA,
@@ -46,11 +48,10 @@ from allsub_edge.training.session import (
     DOMAIN_QUANTILE,
     Session,
     features_of,
-    make_masks,
     open_session,
 )
 from allsub_edge.training.shortcuts import background_predictions
-from allsub_edge.training.split import Split, fold_dataset, write_split
+from allsub_edge.training.split import Split, fold_dataset, read_split, write_split
 
 Say = Callable[[str], None]
 Floats = npt.NDArray[np.float32]
@@ -72,7 +73,7 @@ class OutOfFold:
         distance: float32 [N], domain distance of the plain fields.
         shortcut: int64 [N], the class that a classifier of the background colour names.
         fold: int64 [N], which fold a field was in, from 0.
-        fields: uint8 [N, S, S, 3].
+        quality: N measures of the plain fields, for the limits of quality.
     """
 
     logits: dict[str, Floats]
@@ -80,7 +81,7 @@ class OutOfFold:
     distance: Floats
     shortcut: npt.NDArray[np.int64]
     fold: npt.NDArray[np.int64]
-    fields: npt.NDArray[np.uint8]
+    quality: list[Quality]
 
 
 def crossfit(
@@ -123,8 +124,17 @@ def crossfit(
     say("the final network, on all groups")
     session, network = _trained(data, final, config, everything, progress, say)
     found = gather(session, runs)
-    fit(session, network, found, alpha)
-    final.write_json("evaluation.json", evaluation(final, found))
+    say("thresholds from the answers of the folds")
+    trained = session.trained()
+    domain = calibrate.fit_domain(trained.labels, features_of(network, trained.fields))
+    final.write_arrays("domain.npz", domain.to_arrays())
+    limits = [_limits(found, found.fold != fold, alpha) for fold in range(folds)]
+    for fold, run in enumerate(runs):
+        run.write_json("calibration.json", limits[fold])
+        run.write_json("evaluation.json", evaluation(found, limits, found.fold == fold))
+    final.write_json("calibration.json", _limits(found, found.fold >= 0, alpha))
+    everywhere = np.ones(len(found.labels), dtype=bool)
+    final.write_json("evaluation.json", evaluation(found, limits, everywhere))
     return final
 
 
@@ -195,7 +205,7 @@ def gather(session: Session, runs: Sequence[Run]) -> OutOfFold:
     files: list[str] = []
     parts: list[dict[str, npt.NDArray[Any]]] = []
     for run in runs:
-        fold = replace(session, run=run, split=_split_of(run))
+        fold = replace(session, run=run, split=read_split(run.split_path))
         tests.append(fold.part("test"))
         files += [row.file for row in fold.split.rows if row.role == "test"]
         parts.append(run.read_arrays(ANSWERS))
@@ -203,6 +213,8 @@ def gather(session: Session, runs: Sequence[Run]) -> OutOfFold:
         raise DataError(
             "bad_folds", f"{runs[0].folder.parent}: the folds do not test every field exactly once"
         )
+
+    mask = get_recipe(session.config.recipe).mask
 
     def joined(name: str) -> npt.NDArray[Any]:
         return np.concatenate([part[name] for part in parts])
@@ -213,85 +225,61 @@ def gather(session: Session, runs: Sequence[Run]) -> OutOfFold:
         distance=joined("distance"),
         shortcut=joined("shortcut"),
         fold=np.repeat(np.arange(len(tests)), [len(test.labels) for test in tests]),
-        fields=np.concatenate([test.fields for test in tests]),
+        quality=[measure(field, mask(field), 0.0) for test in tests for field in test.fields],
     )
 
 
-def _split_of(run: Run) -> Split:
-    from allsub_edge.training.split import read_split
-
-    return read_split(run.split_path)
-
-
-def thresholds(
-    labels: npt.NDArray[np.int64], logits: Floats, distance: Floats, alpha: float
-) -> dict[str, Any]:
-    """Temperature, conformal and domain thresholds from out-of-fold answers."""
+def _limits(found: OutOfFold, chosen: npt.NDArray[np.bool_], alpha: float) -> dict[str, Any]:
+    """What a run's ``calibration.json`` holds, fitted on the chosen out-of-fold answers."""
+    labels, logits = found.labels[chosen], found.logits["plain"][chosen]
     temperature = calibrate.fit_temperature(labels, logits)
     probabilities = calibrate.softmax(logits / np.float32(temperature))
+    distance = float(np.quantile(found.distance[chosen], DOMAIN_QUANTILE))
     return {
         "temperature": temperature,
         "alpha": alpha,
         "conformal": calibrate.fit_conformal(labels, probabilities, alpha),
-        "domain_threshold": round(float(np.quantile(distance, DOMAIN_QUANTILE)) * DOMAIN_MARGIN, 5),
+        "domain_threshold": round(distance * DOMAIN_MARGIN, 5),
+        "quality": limits_of(
+            [q for q, wanted in zip(found.quality, chosen, strict=True) if wanted]
+        ),
+        "fields": len(labels),
     }
 
 
-def fit(session: Session, network: TwoChannelNetwork, found: OutOfFold, alpha: float) -> None:
-    """Write ``calibration.json`` and ``domain.npz`` of the final run."""
-    trained = session.trained()
-    domain = calibrate.fit_domain(trained.labels, features_of(network, trained.fields))
-    session.run.write_arrays("domain.npz", domain.to_arrays())
-    session.run.write_json(
-        "calibration.json",
-        {
-            **thresholds(found.labels, found.logits["plain"], found.distance, alpha),
-            "quality": fit_quality(found.fields, make_masks(found.fields, session.config.recipe)),
-            "fields": len(found.labels),
-        },
-    )
+def evaluation(
+    found: OutOfFold, limits: Sequence[dict[str, Any]], chosen: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
+    """Metrics of the chosen out-of-fold answers, each judged by what the other folds fitted.
 
-
-def evaluation(run: Run, found: OutOfFold) -> dict[str, Any]:
-    """Metrics of the out-of-fold answers; thresholds of a fold come from the other folds."""
-    from allsub_edge.training.metrics import Rate
-
-    alpha = run.read_json("calibration.json")["alpha"]
-    probabilities = {name: np.empty_like(logits) for name, logits in found.logits.items()}
-    inside = np.zeros((len(found.labels), len(CLASSES)), dtype=bool)
-    near = np.zeros(len(found.labels), dtype=bool)
-    for fold in np.unique(found.fold):
-        here, others = found.fold == fold, found.fold != fold
-        limits = thresholds(
-            found.labels[others], found.logits["plain"][others], found.distance[others], alpha
-        )
-        for name, logits in found.logits.items():
-            probabilities[name][here] = calibrate.softmax(
-                logits[here] / np.float32(limits["temperature"])
-            )
-        conformal = np.array([limits["conformal"][name] for name in CLASSES])
-        inside[here] = 1 - probabilities["plain"][here] <= conformal
-        near[here] = found.distance[here] <= limits["domain_threshold"]
-    covered = inside[np.arange(len(found.labels)), found.labels]
-    plain = probabilities["plain"].argmax(1) == found.labels
+    Args:
+        found: answers of all folds.
+        limits: for each fold, thresholds that its own fields had no part in.
+        chosen: bool [N], the fields to count.
+    """
+    labels, fold = found.labels[chosen], found.fold[chosen]
+    temperature = np.array([fitted["temperature"] for fitted in limits], np.float32)[fold]
+    probabilities = {
+        name: calibrate.softmax(logits[chosen] / temperature[:, None])
+        for name, logits in found.logits.items()
+    }
+    conformal = np.array([[fitted["conformal"][name] for name in CLASSES] for fitted in limits])
+    inside = 1 - probabilities["plain"] <= conformal[fold]
+    covered = inside[np.arange(len(labels)), labels]
+    threshold = np.array([fitted["domain_threshold"] for fitted in limits])
+    near = found.distance[chosen] <= threshold[fold]
+    right = probabilities["plain"].argmax(1) == labels
     return {
         "protocol": PROTOCOL,
         "role": "out-of-fold",
-        "folds": len(np.unique(found.fold)),
-        **{name: summarise(found.labels, p) for name, p in probabilities.items()},
-        "by_fold": [
-            Rate(int(plain[found.fold == fold].sum()), int((found.fold == fold).sum())).to_dict()
-            for fold in np.unique(found.fold)
-        ],
-        "coverage": {
-            name: Rate(
-                int(covered[found.labels == i].sum()), int((found.labels == i).sum())
-            ).to_dict()
-            for i, name in enumerate(CLASSES)
-        },
+        **{name: summarise(labels, p) for name, p in probabilities.items()},
+        "by_fold": [_rate(right[fold == number]) for number in np.unique(fold)],
+        "coverage": {name: _rate(covered[labels == i]) for i, name in enumerate(CLASSES)},
         "mean_set_size": round(float(inside.sum(1).mean()), 4),
-        "within_domain": Rate(int(near.sum()), len(near)).to_dict(),
-        "shortcut_background_colour": Rate(
-            int((found.shortcut == found.labels).sum()), len(found.labels)
-        ).to_dict(),
+        "within_domain": _rate(near),
+        "shortcut_background_colour": _rate(found.shortcut[chosen] == labels),
     }
+
+
+def _rate(hits: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    return Rate(int(hits.sum()), len(hits)).to_dict()

@@ -15,6 +15,7 @@ from allsub_edge.classes import CLASSES
 from allsub_edge.errors import DataError, UsageError
 from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
+from allsub_edge.quality import measure
 from allsub_edge.training import backbones, crossfit
 from allsub_edge.training.calibrate import softmax
 from allsub_edge.training.config import TrainConfig
@@ -86,6 +87,14 @@ def test_thresholds_and_rates_come_from_the_answers_of_the_folds(made: Path) -> 
     assert fitted["domain_threshold"] > 0
 
 
+def test_a_fold_is_a_complete_run_judged_by_the_other_folds(made: Path) -> None:
+    folds = [Run(made / f"fold{n}") for n in (1, 2)]
+    fitted = [run.read_json("calibration.json") for run in folds]
+    tested = [run.read_json("evaluation.json")["plain"]["fields"] for run in folds]
+    assert [f["fields"] for f in fitted] == tested[::-1], "its thresholds are the other fold's"
+    assert sum(tested) == 48
+
+
 def test_the_rates_of_a_fold_do_not_use_its_own_thresholds() -> None:
     # Fold 0 is answered with certainty, fold 1 at random: thresholds that fold 1 takes from fold 0
     # are too narrow for it, which a threshold from all fields would hide.
@@ -99,14 +108,10 @@ def test_the_rates_of_a_fold_do_not_use_its_own_thresholds() -> None:
         distance=np.repeat(np.float32([1.0, 9.0]), 40),
         shortcut=np.zeros(80, np.int64),
         fold=np.repeat([0, 1], 40),
-        fields=np.zeros((80, 8, 8, 3), np.uint8),
+        quality=[measure(render_field(1), np.ones((224, 224), np.uint8), 0.0)] * 80,
     )
-
-    class Fitted(Run):
-        def read_json(self, name: str) -> dict[str, float]:
-            return {"alpha": 0.1}
-
-    result = crossfit.evaluation(Fitted("nowhere"), found)
+    limits = [crossfit._limits(found, found.fold != fold, 0.1) for fold in (0, 1)]
+    result = crossfit.evaluation(found, limits, np.ones(80, bool))
     assert result["within_domain"]["count"] == 40, "fold 1 lies beyond what fold 0 calls near"
     assert sum(rate["count"] for rate in result["coverage"].values()) < 70
     assert result["shortcut_background_colour"]["count"] == 20
