@@ -13,8 +13,9 @@ from allsub_edge.classes import CLASSES
 from allsub_edge.errors import UsageError
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.imaging.white_balance import balance
-from allsub_edge.training.backbones import Backbone, get_backbone
+from allsub_edge.training.backbones import Backbone, Factor, get_backbone
 from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.extractor import block_numbers, map_geometry
 from allsub_edge.training.layers import RecipeMask, SecondChannel, WhiteBalance
 from allsub_edge.training.starting_weights import resolve
 
@@ -23,18 +24,54 @@ from allsub_edge.training.starting_weights import resolve
 class MaskedAverage(keras.layers.Layer):  # type: ignore[misc]
     """Average of a feature map over the cell mask.
 
-    Call with ``(features float32 [N, h, w, C], mask float32 [N, H, W, 1] of 0 and 1)``, where h
-    divides H; returns float32 [N, C]. Each position weighs as much as the share of its patch that
-    the mask covers. A field without a cell gives zeros.
+    Call with ``(features float32 [N, h, w, C], mask float32 [N, H, W, 1] of 0 and 1)``; returns
+    float32 [N, C]. A field without a cell gives zeros.
+
+    Without arguments h must divide H, and each position weighs as much as the share of its
+    H/h x W/w patch that the mask covers. A map that does not divide the field, as networks without
+    padding make, needs ``stride`` and ``centre`` (``training.extractor.Geometry``):
+    then every pixel of the mask counts for the position whose centre is nearest to it, so that
+    cells at the border of the field count too.
     """
+
+    def __init__(
+        self, stride: int | None = None, centre: float | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.stride, self.centre = stride, centre
 
     def call(self, inputs: Any) -> Any:
         """Pool; see the class."""
         features, mask = inputs
-        step = mask.shape[1] // features.shape[1]
-        weight = keras.ops.average_pool(mask, step, step, data_format="channels_last")
+        weight = (
+            self._patches(mask, features) if self.stride is None else self._nearest(mask, features)
+        )
         total = keras.ops.sum(weight, axis=(1, 2))
         return keras.ops.sum(features * weight, axis=(1, 2)) / keras.ops.maximum(total, 1e-3)
+
+    def _patches(self, mask: Any, features: Any) -> Any:
+        step = mask.shape[1] // features.shape[1]
+        return keras.ops.average_pool(mask, step, step, data_format="channels_last")
+
+    def _nearest(self, mask: Any, features: Any) -> Any:
+        # Sums over intervals as products with constant matrices, which every engine has; constants
+        # stand on the right, where converters make plain dense layers of them.
+        down = self._intervals(mask.shape[1], features.shape[1])
+        across = self._intervals(mask.shape[2], features.shape[2])
+        rows = keras.ops.matmul(keras.ops.squeeze(mask, -1), across)
+        columns = keras.ops.matmul(keras.ops.transpose(rows, (0, 2, 1)), down)
+        return keras.ops.expand_dims(keras.ops.transpose(columns, (0, 2, 1)), -1)
+
+    def _intervals(self, pixels: int, positions: int) -> npt.NDArray[np.float32]:
+        """[pixels, positions], 1/stride where the position is the pixel's nearest."""
+        assert self.stride is not None and self.centre is not None
+        nearest = np.floor((np.arange(pixels) - self.centre) / self.stride + 0.5)
+        chosen = np.clip(nearest, 0, positions - 1).astype(int)
+        return np.asarray(np.eye(positions)[chosen] / self.stride, np.float32)
+
+    def get_config(self) -> dict[str, Any]:
+        """Constructor arguments."""
+        return {**super().get_config(), "stride": self.stride, "centre": self.centre}
 
 
 @keras.saving.register_keras_serializable(package="allsub_edge")
@@ -46,11 +83,12 @@ class Prepare(keras.layers.Layer):  # type: ignore[misc]
     """
 
     def __init__(
-        self, recipe: str, white_balance: bool, scale: float, offset: float, **options: Any
+        self, recipe: str, white_balance: bool, scale: Factor, offset: Factor, **options: Any
     ) -> None:
         super().__init__(**options)
         self.recipe, self.white_balance = recipe, white_balance
         self.scale, self.offset = scale, offset
+        self._scale, self._offset = _planewise(scale), _planewise(offset)
         # The balanced field is computed once, for the network and for a recipe that wants it.
         self._recipe_balanced = get_recipe(recipe).balanced
         self._balance = WhiteBalance()
@@ -70,7 +108,7 @@ class Prepare(keras.layers.Layer):  # type: ignore[misc]
         # Channels first, because ONNX Runtime is slow at broadcasting over the innermost axis;
         # the exporter cancels the transposes.
         planes = keras.ops.transpose(image, (0, 3, 1, 2))
-        return keras.ops.transpose(planes * self.scale + self.offset, (0, 2, 3, 1))
+        return keras.ops.transpose(planes * self._scale + self._offset, (0, 2, 3, 1))
 
     def get_config(self) -> dict[str, Any]:
         """Constructor arguments."""
@@ -81,6 +119,13 @@ class Prepare(keras.layers.Layer):  # type: ignore[misc]
             "scale": self.scale,
             "offset": self.offset,
         }
+
+
+def _planewise(factor: Factor) -> Any:
+    """A factor as it multiplies [N, 3, H, W]."""
+    if isinstance(factor, (int, float)):
+        return factor
+    return np.array(factor, np.float32).reshape(1, 3, 1, 1)
 
 
 @dataclass(frozen=True)
@@ -119,7 +164,8 @@ class TwoChannelNetwork:
             to ``prepare``.
         """
         recipe = get_recipe(self.config.recipe)
-        scale, offset = np.float32(self.backbone.scale), np.float32(self.backbone.offset)
+        scale = np.asarray(self.backbone.scale, np.float32)
+        offset = np.asarray(self.backbone.offset, np.float32)
         masks = [recipe.mask(field) for field in fields]
         seen = [balance(f) if self.config.white_balance else f for f in fields]
         original = np.stack(seen).astype(np.float32) * scale + offset
@@ -131,20 +177,13 @@ class TwoChannelNetwork:
     def set_phase(self, *, head_only: bool) -> None:
         """Choose what is trained: the dense block alone, or also the blocks not frozen."""
         for extractor in self.extractors:
+            blocks = block_numbers(extractor, self.backbone.blocks)
             for layer in extractor.layers:
                 frozen_norm = self.config.frozen_batch_norm and isinstance(
                     layer, keras.layers.BatchNormalization
                 )
-                early = _block_of(layer.name) < self.config.frozen_blocks
+                early = blocks[layer.name] < self.config.frozen_blocks
                 layer.trainable = not (head_only or frozen_norm or early)
-
-
-def _block_of(name: str) -> int:
-    """Number of the block a layer belongs to; the stem counts to block 0, the head to none."""
-    for part in name.split("."):
-        if part.isdigit():
-            return int(part)
-    return 1_000_000 if "head" in name or name.endswith("bn1") else 0
 
 
 def build_network(config: TrainConfig) -> TwoChannelNetwork:
@@ -156,8 +195,12 @@ def build_network(config: TrainConfig) -> TwoChannelNetwork:
     """
     backbone = get_backbone(config.backbone)
     backbone.check_cut(config.cut)
-    if config.fusion == "mask_pool" and config.size % backbone.cuts[config.cut]:
-        raise UsageError("bad_config", "configuration: size is no multiple of the cut's stride")
+    if config.size < backbone.min_size:
+        raise UsageError(
+            "bad_config",
+            f"configuration: {backbone.name} needs a size of at least {backbone.min_size}, "
+            f"not {config.size}",
+        )
     shape = (config.size, config.size, 3)
     extractors = [backbone.build(config.size, config.cut, "extractor_original")]
     if config.fusion == "branches" and not config.shared:
@@ -165,7 +208,7 @@ def build_network(config: TrainConfig) -> TwoChannelNetwork:
     weights = resolve(config.weights, config.backbone)
     if weights is not None:
         for extractor in extractors:
-            backbone.load(extractor, weights)
+            backbone.load(extractor, weights, config.cut)
 
     original = keras.Input(shape, name="original")
     field_map = extractors[0](original)
@@ -175,7 +218,14 @@ def build_network(config: TrainConfig) -> TwoChannelNetwork:
         pooled = [pool(field_map), pool(extractors[-1](second))]
     else:
         second = keras.Input((*shape[:2], 1), name="mask")
-        pooled = [pool(field_map), MaskedAverage(name="mask_pool")([field_map, second])]
+        seen = map_geometry(extractors[0])
+        whole = seen.size * seen.stride == config.size
+        average = (
+            MaskedAverage(name="mask_pool")
+            if whole
+            else MaskedAverage(seen.stride, seen.centre, name="mask_pool")
+        )
+        pooled = [pool(field_map), average([field_map, second])]
     features = keras.layers.Concatenate(name="features")(pooled)
     # The extractor's last convolution is linear and its channels differ in size by a factor of
     # a hundred; without this the dense block starts from a loss of five.

@@ -11,7 +11,7 @@ from allsub_edge.classes import CLASSES
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.imaging.render import render_field
 from allsub_edge.imaging.resize import squash
-from allsub_edge.training.backbones import Backbone
+from allsub_edge.training.backbones import Backbone, Cut
 
 
 def toy_extractor(size: int, cut: str, name: str) -> Any:
@@ -28,7 +28,7 @@ def toy_extractor(size: int, cut: str, name: str) -> Any:
     return keras.Model(inputs, x, name=name)
 
 
-def _no_weights(extractor: Any, path: Path) -> None:
+def _no_weights(extractor: Any, source: Path | str, cut: str) -> None:
     raise AssertionError("the toy has no starting weights")
 
 
@@ -36,7 +36,7 @@ TOY = Backbone(
     name="toy",
     scale=1 / 128,
     offset=-127 / 128,
-    cuts={"stride16": 16},
+    cuts={"stride16": Cut(16, 16, 6328, 421_888)},
     build=toy_extractor,
     load=_no_weights,
 )
