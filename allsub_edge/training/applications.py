@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import keras
+import numpy as np
 
 from allsub_edge.errors import DataError
 from allsub_edge.training.starting_weights import IMAGENET
@@ -108,8 +110,19 @@ class Application:
             raise DataError(
                 "no_weights", f"{path}: no such weights file; give --weights FILE, imagenet or none"
             )
+        # Keras only warns of some layers that a file lacks, so what it leaves untouched must show.
+        for variable in whole.variables:
+            if variable.dtype.startswith("float"):
+                variable.assign(np.full(variable.shape, np.nan, np.float32))
         try:
-            whole.load_weights(path)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                whole.load_weights(path)
+            lacking = [
+                x.name for x in whole.layers if any(np.isnan(w).any() for w in x.get_weights())
+            ]
+            if lacking:
+                raise ValueError(f"nothing usable for {', '.join(lacking[:3])}")
         except Exception as error:  # h5py, zipfile and Keras each have their own
             reason = " ".join(str(error).split())[:200]
             raise DataError(
