@@ -101,7 +101,7 @@ def test_the_rates_of_a_fold_do_not_use_its_own_thresholds() -> None:
     rng = np.random.default_rng(1)
     labels = np.tile(np.arange(4), 20).astype(np.int64)
     sure = 20 * np.eye(4, dtype=np.float32)[labels[:40]]
-    logits = np.concatenate([sure, rng.normal(size=(40, 4)).astype(np.float32)])
+    logits = np.concatenate([sure, 3 * rng.normal(size=(40, 4)).astype(np.float32)])
     found = crossfit.OutOfFold(
         logits=dict.fromkeys(crossfit.SPREADS, logits),
         labels=labels,
