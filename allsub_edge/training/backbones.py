@@ -6,7 +6,7 @@ The table imports no Keras; building an extractor does.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -53,6 +53,7 @@ class Backbone:
             ``training.extractor.block_numbers``.
         inside: where Keras has it, preprocessing is part of the network; here it is taken out and
             done by ``scale`` and ``offset`` like everyone else's.
+        preprocessing: ``scale`` and ``offset`` in words.
         int8: whether quantisation to 8 bits suits it, judged by its operators.
         int8_reason: why.
     """
@@ -67,6 +68,7 @@ class Backbone:
     min_size: int = 32
     blocks: str = _DOTTED
     inside: bool = False
+    preprocessing: str = ""
     int8: Literal["good", "fair", "poor"] = "good"
     int8_reason: str = ""
 
@@ -92,20 +94,29 @@ def get_backbone(name: str) -> Backbone:
         ) from None
 
 
-# Preprocessing in the ways of the original trainings, as (scale, offset).
-_LITE: Final = (1 / 128, -127 / 128)
-_SIGNED: Final = (1 / 127.5, -1.0)
+_Way = tuple[Factor, Factor, str]
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_STANDARD: Final = (
-    tuple(1 / (255 * d) for d in _DEVIATION),
-    tuple(-m / d for m, d in zip(_MEAN, _DEVIATION, strict=True)),
+
+
+def _per_channel(values: Iterable[float]) -> tuple[float, float, float]:
+    red, green, blue = values
+    return red, green, blue
+
+
+# Preprocessing in the ways of the original trainings: scale, offset, words.
+_LITE: Final[_Way] = (1 / 128, -127 / 128, "(x - 127) / 128")
+_SIGNED: Final[_Way] = (1 / 127.5, -1.0, "x / 127.5 - 1")
+_STANDARD: Final[_Way] = (
+    _per_channel(1 / (255 * d) for d in _DEVIATION),
+    _per_channel(-m / d for m, d in zip(_MEAN, _DEVIATION, strict=True)),
+    "(x / 255 - mean) / deviation",
 )
-_CAFFE: Final = (1.0, (-123.68, -116.779, -103.939))
+_CAFFE: Final[_Way] = (1.0, (-123.68, -116.779, -103.939), "x - mean")
 
 _RELU6: Final = "ReLU6 bounds every activation; no squeeze-and-excite"
 _RELU: Final = "plain convolutions and ReLU"
 _SWISH: Final = "swish and squeeze-and-excite: long tails and products of activations"
-_HARD: Final = "hard-swish and squeeze-and-excite: measured slower and far less accurate in int8"
+_HARD: Final = "hard-swish and squeeze-and-excite: slower in int8, accuracy known to collapse"
 _SEPARABLE: Final = "depthwise convolutions with unbounded ReLU: channels differ much in range"
 _CONCATENATED: Final = "branches of different range are concatenated under one scale"
 _PREACTIVATED: Final = "sums of unbounded residuals before the batch norm"
@@ -124,12 +135,13 @@ def _lite(name: str, size: int, cuts: Mapping[str, Cut]) -> Backbone:
 
     return Backbone(
         name,
-        *_LITE,
+        *_LITE[:2],
         cuts,
         build,
         load,
         size=size,
         blocks=r"blocks_(\d+)_",
+        preprocessing=_LITE[2],
         int8="good",
         int8_reason=_RELU6,
     )
@@ -138,7 +150,7 @@ def _lite(name: str, size: int, cuts: Mapping[str, Cut]) -> Backbone:
 def _keras(
     name: str,
     function: str,
-    preprocessing: tuple[Any, Any],
+    way: _Way,
     cuts: Mapping[str, tuple[str, Cut]],
     *,
     options: Mapping[str, Any] | None = None,
@@ -150,7 +162,7 @@ def _keras(
         from allsub_edge.training.applications import Application
 
         layers = {cut: layer for cut, (layer, _) in cuts.items()}
-        return Application(function, layers, options or {}, bgr=preprocessing is _CAFFE)
+        return Application(function, layers, options or {}, bgr=way is _CAFFE)
 
     def build(size: int, cut: str, model: str) -> Any:
         return application().build(size, cut, model)
@@ -159,7 +171,7 @@ def _keras(
         application().load(extractor, source, cut)
 
     facts = {cut: fact for cut, (_, fact) in cuts.items()}
-    return Backbone(name, *preprocessing, facts, build, load, **rest)
+    return Backbone(name, *way[:2], facts, build, load, preprocessing=way[2], **rest)
 
 
 _BARE: Final = {"include_preprocessing": False}
@@ -388,3 +400,31 @@ _TABLE: Final[tuple[Backbone, ...]] = (
 
 BACKBONES: dict[str, Backbone] = {backbone.name: backbone for backbone in _TABLE}
 """Every backbone by its name."""
+
+
+def table() -> str:
+    """The table as text: a line for each backbone and cut, then what int8 does to each."""
+    lines = [
+        f"{'backbone':<20}{'cut':<10}{'map':>12}{'parameters':>12}{'multiply-adds':>15}  "
+        f"{'trained at':>10}  {'int8':<6}preprocessing"
+    ]
+    for name, backbone in BACKBONES.items():
+        about = f"{backbone.size:>7} px  {backbone.int8:<6}{backbone.preprocessing}"
+        for number, (cut, fact) in enumerate(backbone.cuts.items()):
+            first = number == 0
+            lines.append(
+                f"{name if first else '':<20}{cut:<10}{f'{fact.channels} at 1/{fact.stride}':>12}"
+                f"{fact.parameters / 1e6:>10.2f} M{fact.multiply_adds / 1e6:>13.0f} M"
+                f"  {about if first else ''}{' *' if first and backbone.inside else ''}"
+            )
+    lines += [
+        "",
+        "map: channels at the share of the side. Cost is that of one 224 px field.",
+        "* inside the network in keras.applications; taken out here. x is 0..255.",
+        "int8, judged by operators:",
+    ]
+    reasons: dict[str, list[str]] = {}
+    for name, backbone in BACKBONES.items():
+        reasons.setdefault(f"{backbone.int8}: {backbone.int8_reason}", []).append(name)
+    lines += [f"  {reason} ({', '.join(names)})" for reason, names in reasons.items()]
+    return "\n".join(line.rstrip() for line in lines)

@@ -23,10 +23,14 @@ Prepare = Callable[[Fields], Channels]
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's input: the channels of B fields and their labels int64 [B]."""
+    """One step's input: the channels of B fields and their labels int64 [B].
+
+    ``teacher`` holds what a teacher's core takes of the same fields, if there is one.
+    """
 
     channels: Channels
     labels: npt.NDArray[np.int64]
+    teacher: Channels | None = None
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -56,6 +60,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     batch_size: int,
+    teacher: Prepare | None = None,
     ahead: int = 3,
 ) -> Iterator[Batch]:
     """Shuffle and augment the training fields once.
@@ -75,6 +80,7 @@ def epoch_batches(
         epoch: number of this epoch.
         batch_size: fields per batch. What does not fill a batch is left out of this epoch; the
             order changes with the epoch, so that hits other fields each time.
+        teacher: what a teacher's core is given of the same changed fields.
         ahead: batches prepared in advance.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(fields))
@@ -83,7 +89,8 @@ def epoch_batches(
         changed = [
             augmenter(fields[i], sample_rng(seed, epoch, int(i)), mask=masks[i]) for i in chosen
         ]
-        return Batch(prepare(np.stack(changed)), labels[chosen])
+        stacked = np.stack(changed)
+        return Batch(prepare(stacked), labels[chosen], teacher(stacked) if teacher else None)
 
     starts = range(0, steps_per_epoch(len(order), batch_size) * batch_size, batch_size)
     chosen = [order[start : start + batch_size] for start in starts]

@@ -1,14 +1,23 @@
-"""Everything that decides what a training does, in one flat, stored dataclass."""
+"""Everything that decides what a training does, in one flat, stored dataclass.
+
+It comes from defaults, a TOML file and the command line, the later ones winning.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from allsub_edge.errors import UsageError
+from allsub_edge.training.augment_config import AugmentConfig
 
 FUSIONS: Final = ("mask_pool", "branches")
+PRECISIONS: Final = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
 def _option(default: Any, text: str) -> Any:
@@ -34,7 +43,12 @@ class TrainConfig:
     dense: int = _option(64, "width of the dense block after the concatenated features")
     dropout: float = _option(0.3, "dropout before and after the dense block")
     weights: str = _option(
-        "none", "starting weights of the extractor: imagenet (its pinned package), a file, or none"
+        "none", "starting weights of the extractor: imagenet, a file, or none (random)"
+    )
+    recalibrate: int = _option(
+        0,
+        "before training, measure the extractor's batch-norm statistics anew on so many training "
+        "fields (0: keep those of the starting weights)",
     )
     frozen_blocks: int = _option(
         3, "leading blocks whose weights are never changed (0: all are trained)"
@@ -43,6 +57,10 @@ class TrainConfig:
         True, "keep batch-norm statistics: on so little data they lag and swing"
     )
     augment: str = _option("strong", "augmentation preset: none, mild, medium, strong")
+    augmentation: dict[str, Any] = field(
+        default_factory=dict,
+        metadata={"help": "changes to the preset, option by option (a table of the TOML file)"},
+    )
     head_epochs: int = _option(1, "epochs with the whole extractor frozen")
     epochs: int = _option(12, "epochs in all, the frozen ones included")
     batch_size: int = _option(32, "fields per step")
@@ -62,6 +80,16 @@ class TrainConfig:
     validation_gain: float = _option(
         0.15, "the validation score also counts fields whose channel gains vary by this much"
     )
+    precision: str = _option(
+        "float32",
+        "arithmetic of the extractor while training: float32, mixed_bfloat16 (faster on "
+        "processors that have it), mixed_float16 (graphics cards)",
+    )
+    teacher: str = _option("", "run folder of a trained network whose answers are learned too")
+    teacher_weight: float = _option(0.5, "share of the teacher's answers in the loss, 0 to 1")
+    teacher_temperature: float = _option(
+        2.0, "the teacher's and the own answers are softened by it before they are compared"
+    )
     seed: int = _option(1, "seed of initial weights, order and augmentation")
 
     def __post_init__(self) -> None:
@@ -74,11 +102,27 @@ class TrainConfig:
             (0 <= self.ema < 1, "ema must lie in [0, 1)"),
             (0 <= self.dropout < 1, "dropout must lie in [0, 1)"),
             (0 <= self.label_smoothing < 1, "label_smoothing must lie in [0, 1)"),
+            (self.recalibrate >= 0, "recalibrate must be at least 0"),
+            (self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}"),
+            (0 <= self.teacher_weight <= 1, "teacher_weight must lie between 0 and 1"),
+            (self.teacher_temperature > 0, "teacher_temperature must be above 0"),
             (self.learning_rate > 0 and self.head_learning_rate > 0, "learning rates must be > 0"),
         ]
         for good, message in checks:
             if not good:
                 raise UsageError("bad_config", f"configuration: {message}")
+        self.augmenting()
+
+    def augmenting(self) -> AugmentConfig:
+        """The augmentation preset with the changes of ``augmentation``.
+
+        Raises:
+            UsageError: there is no such preset or option, or a value is out of range.
+        """
+        preset = AugmentConfig.preset(self.augment)
+        if not self.augmentation:
+            return preset
+        return AugmentConfig.from_dict({**preset.to_dict(), **self.augmentation})
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, ready for JSON."""
@@ -91,12 +135,12 @@ class TrainConfig:
         Raises:
             UsageError: a key is unknown or a value has the wrong type; the message names it.
         """
-        known = {f.name: f for f in dataclasses.fields(cls)}
+        known = {f.name: _default(f) for f in dataclasses.fields(cls)}
         resolved: dict[str, Any] = {}
         for key, value in values.items():
             if key not in known:
-                raise UsageError("bad_config", f"configuration: unknown key {key!r}")
-            default = known[key].default
+                raise UsageError("bad_config", f"configuration: unknown key {_unknown(key, known)}")
+            default = known[key]
             if (
                 isinstance(default, float)
                 and isinstance(value, int)
@@ -106,12 +150,67 @@ class TrainConfig:
             if type(value) is not type(default):
                 raise UsageError(
                     "bad_config",
-                    f"configuration: {key} must be a {type(default).__name__}, not {value!r}",
+                    f"configuration: {key} must be {_WANTED[type(default)]}, not {value!r}",
                 )
             resolved[key] = value
         return cls(**resolved)
 
 
+_WANTED: Final[dict[type, str]] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word in quotes",
+    dict: "a table",
+}
+
+
+def _default(entry: dataclasses.Field[Any]) -> Any:
+    if entry.default is not dataclasses.MISSING:
+        return entry.default
+    assert entry.default_factory is not dataclasses.MISSING
+    return entry.default_factory()
+
+
+def _unknown(key: str, known: Mapping[str, Any]) -> str:
+    """A wrong key with the key that was probably meant, or with all there are."""
+    close = difflib.get_close_matches(key.replace("-", "_"), known, n=1)
+    advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
+    return f"{key!r}; {advice}"
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The keys that a TOML file gives, each checked.
+
+    A relative ``weights`` or ``teacher`` is meant from the file's own folder, so that the file
+    works from everywhere; it is returned as it is seen from the working folder.
+
+    Raises:
+        UsageError: the file cannot be read or is not TOML, or a key or value is wrong; the
+            message names the file and the line or the key.
+    """
+    try:
+        with path.open("rb") as stream:
+            values = tomllib.load(stream)
+    except OSError as error:
+        raise UsageError("bad_config", f"{path}: cannot be read ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError("bad_config", f"{path}: not TOML ({error})") from error
+    for key in ("weights", "teacher"):
+        value = values.get(key)
+        if isinstance(value, str) and value not in ("", "none", "imagenet"):
+            values[key] = str(path.parent / value)
+    try:
+        TrainConfig.from_dict(values)
+    except UsageError as error:
+        raise UsageError(error.code, f"{path}: {error.message}") from error
+    return values
+
+
 def options() -> list[tuple[str, Any, str]]:
-    """Every key as (name, default, one-line description), in order."""
-    return [(f.name, f.default, f.metadata["help"]) for f in dataclasses.fields(TrainConfig)]
+    """Every key that the command line has, as (name, default, description), in order."""
+    return [
+        (f.name, f.default, f.metadata["help"])
+        for f in dataclasses.fields(TrainConfig)
+        if f.default is not dataclasses.MISSING
+    ]

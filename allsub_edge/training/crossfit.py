@@ -33,13 +33,11 @@ from allsub_edge.training.dataset import Sample, read_dataset
 from allsub_edge.training.loop import (
     LabelledFields,
     Progress,
-    Trainer,
-    load_best,
     predict_logits,
     shifted_fields,
 )
 from allsub_edge.training.metrics import Rate, summarise
-from allsub_edge.training.network import TwoChannelNetwork, build_network
+from allsub_edge.training.network import TwoChannelNetwork
 from allsub_edge.training.quality_fit import limits_of
 from allsub_edge.training.run import Run
 from allsub_edge.training.session import (
@@ -48,6 +46,7 @@ from allsub_edge.training.session import (
     DOMAIN_QUANTILE,
     Session,
     features_of,
+    fit,
     open_session,
 )
 from allsub_edge.training.shortcuts import background_predictions
@@ -168,12 +167,7 @@ def _trained(
         write_split(split, wanted)
     session = open_session(data, run, config, wanted, say)
     wanted.unlink(missing_ok=True)
-    network = build_network(config)
-    if not (run.folder / "done.json").is_file():
-        Trainer(network, run, session.trained(), None).fit(progress)
-        run.write_json("done.json", {"finished": True})
-    load_best(network, run)
-    return session, network
+    return session, fit(session, None, progress, say)
 
 
 def _fold(

@@ -15,13 +15,15 @@ import numpy.typing as npt
 
 from allsub_edge.classes import CLASSES
 from allsub_edge.errors import DataError
-from allsub_edge.training.augment import AugmentConfig, Augmenter
-from allsub_edge.training.batches import epoch_batches, even_batches, steps_per_epoch
+from allsub_edge.training.augment import Augmenter
+from allsub_edge.training.batches import Batch, epoch_batches, even_batches, steps_per_epoch
 from allsub_edge.training.calibrate import softmax
 from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.distill import DistillationLoss, Teacher
 from allsub_edge.training.metrics import log_loss
 from allsub_edge.training.network import TwoChannelNetwork
 from allsub_edge.training.perturb import random_gains
+from allsub_edge.training.recalibrate import recalibrate
 from allsub_edge.training.run import Run
 
 Progress = Callable[[int, int, int, float], None]
@@ -79,13 +81,17 @@ class Trainer:
         run: Run,
         training: LabelledFields,
         validation: LabelledFields | None,
+        teacher: Teacher | None = None,
     ) -> None:
-        """Take the parts of a training; without ``validation`` the last epoch is kept."""
-        self.network, self.run = network, run
+        """Take the parts of a training; without ``validation`` the last epoch is kept.
+
+        With a ``teacher`` its answers are learned beside the labels.
+        """
+        self.network, self.run, self.teacher = network, run, teacher
         self.training, self.validation = training, validation
         self.config: TrainConfig = network.config
         self.augmenter = Augmenter(
-            AugmentConfig.preset(self.config.augment),
+            self.config.augmenting(),
             donors=list(zip(training.fields, training.masks, strict=True)),
         )
         counts = np.bincount(training.labels, minlength=len(CLASSES))
@@ -109,7 +115,8 @@ class Trainer:
         Starts from the run's checkpoint when there is one. Afterwards the network holds the
         averaged weights of the best epoch.
         """
-        self._restore()
+        if not self._restore() and self.config.recalibrate:
+            recalibrate(self.network, self._some_fields(self.config.recalibrate))
         while self._state.epoch < self.config.epochs and not self._out_of_patience():
             self._enter_phase(self._state.epoch)
             entry = self._one_epoch(progress)
@@ -124,6 +131,10 @@ class Trainer:
         load_best(self.network, self.run)
         return self._state.history
 
+    def _some_fields(self, count: int) -> npt.NDArray[np.uint8]:
+        order = np.random.default_rng(self.config.seed).permutation(len(self.training.fields))
+        return self.training.fields[order[:count]]
+
     def _out_of_patience(self) -> bool:
         tuned = self._state.best_epoch >= self.config.head_epochs
         waited = self._state.epoch - 1 - self._state.best_epoch
@@ -137,17 +148,37 @@ class Trainer:
         self._phase = head_only
         self.network.set_phase(head_only=head_only)
         self.network.model.compile(
-            optimizer=keras.optimizers.AdamW(
-                learning_rate=self.config.learning_rate,
-                weight_decay=self.config.weight_decay,
-                global_clipnorm=1.0,
-            ),
-            loss=keras.losses.CategoricalCrossentropy(
-                from_logits=True, label_smoothing=self.config.label_smoothing
-            ),
-            jit_compile=False,
+            optimizer=self._optimizer(), loss=self._loss(), jit_compile=False
         )
         self.network.model.optimizer.build(self.network.model.trainable_variables)
+
+    def _optimizer(self) -> Any:
+        optimizer = keras.optimizers.AdamW(
+            learning_rate=self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            global_clipnorm=1.0,
+        )
+        if self.config.precision == "mixed_float16":
+            # Small gradients would vanish in half precision.
+            return keras.optimizers.LossScaleOptimizer(optimizer)
+        return optimizer
+
+    def _loss(self) -> Any:
+        config = self.config
+        if self.teacher is not None:
+            return DistillationLoss(
+                config.teacher_weight, config.teacher_temperature, config.label_smoothing
+            )
+        return keras.losses.CategoricalCrossentropy(
+            from_logits=True, label_smoothing=config.label_smoothing
+        )
+
+    def _targets(self, batch: Batch) -> npt.NDArray[np.float32]:
+        """Labels one-hot [B, 4]; behind them the teacher's logits, if there is one."""
+        label = np.eye(len(CLASSES), dtype=np.float32)[batch.labels]
+        if self.teacher is None or batch.teacher is None:
+            return label
+        return np.concatenate([label, self.teacher.logits(batch.teacher)], axis=1)
 
     def _learning_rate(self, epoch: int, step: int) -> float:
         """Linear warm-up and cosine decay to 1 % within each phase."""
@@ -164,7 +195,6 @@ class Trainer:
     def _one_epoch(self, progress: Progress | None) -> dict[str, Any]:
         config, model, epoch = self.config, self.network.model, self._state.epoch
         started, losses = time.monotonic(), []
-        identity = np.eye(len(CLASSES), dtype=np.float32)
         batches = epoch_batches(
             self.training.fields,
             self.training.masks,
@@ -174,13 +204,14 @@ class Trainer:
             seed=config.seed,
             epoch=epoch,
             batch_size=config.batch_size,
+            teacher=None if self.teacher is None else self.teacher.channels,
         )
         for step, batch in enumerate(batches):
             model.optimizer.learning_rate.assign(self._learning_rate(epoch, step))
             weight = self._class_weight[batch.labels].astype(np.float32)
             loss = model.train_on_batch(
                 batch.channels,
-                identity[batch.labels],
+                self._targets(batch),
                 sample_weight=weight if config.class_weights else None,
             )
             losses.append(float(np.ravel(loss)[0]))
@@ -249,9 +280,10 @@ class Trainer:
         arrays["state"] = np.frombuffer(state, dtype=np.uint8)
         self.run.write_arrays("checkpoint.npz", arrays)
 
-    def _restore(self) -> None:
-        if not (self.run.folder / "checkpoint.npz").is_file():
-            return
+    def _restore(self) -> bool:
+        """Take up the run's checkpoint; False if there is none."""
+        if not has_checkpoint(self.run):
+            return False
         arrays = self.run.read_arrays("checkpoint.npz")
         self._state = _State(**json.loads(arrays.pop("state").tobytes()))
         # The optimiser's variables belong to the phase of the last finished epoch.
@@ -263,6 +295,12 @@ class Trainer:
         for variable, value in zip(variables, stored, strict=True):
             variable.assign(value)
         self._average = [np.array(arrays[k]) for k in sorted(arrays) if k.startswith("a")] or None
+        return True
+
+
+def has_checkpoint(run: Run) -> bool:
+    """Whether a training of this run can be taken up."""
+    return (run.folder / "checkpoint.npz").is_file()
 
 
 def load_best(network: TwoChannelNetwork, run: Run) -> None:

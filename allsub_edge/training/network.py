@@ -186,8 +186,13 @@ class TwoChannelNetwork:
                 layer.trainable = not (head_only or frozen_norm or early)
 
 
-def build_network(config: TrainConfig) -> TwoChannelNetwork:
+def build_network(config: TrainConfig, *, precision: str = "float32") -> TwoChannelNetwork:
     """Build the network of a configuration and load its starting weights.
+
+    Args:
+        config: what to build. Its ``precision`` is that of training and not looked at here.
+        precision: Keras dtype policy of the extractors; all else is float32 always. Weights are
+            float32 under every policy, so those of one network fit the other.
 
     Raises:
         UsageError: unknown backbone, cut or recipe; the package of ``imagenet`` is missing.
@@ -202,9 +207,15 @@ def build_network(config: TrainConfig) -> TwoChannelNetwork:
             f"not {config.size}",
         )
     shape = (config.size, config.size, 3)
-    extractors = [backbone.build(config.size, config.cut, "extractor_original")]
+    names = ["extractor_original"]
     if config.fusion == "branches" and not config.shared:
-        extractors.append(backbone.build(config.size, config.cut, "extractor_segmented"))
+        names.append("extractor_segmented")
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(precision)
+    try:
+        extractors = [backbone.build(config.size, config.cut, name) for name in names]
+    finally:
+        keras.config.set_dtype_policy(before)
     weights = resolve(config.weights, config.backbone)
     if weights is not None:
         for extractor in extractors:

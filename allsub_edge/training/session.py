@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,12 @@ from allsub_edge.training import calibrate
 from allsub_edge.training.batches import even_batches
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.dataset import Sample, fingerprint, load_fields, read_dataset
+from allsub_edge.training.distill import load_teacher
 from allsub_edge.training.loop import (
     LabelledFields,
     Progress,
     Trainer,
+    has_checkpoint,
     load_best,
     predict_logits,
     shifted_fields,
@@ -148,21 +150,57 @@ def train(
         )
     keras.utils.set_random_seed(config.seed)
     session = open_session(data, run, config, split_file, say)
-    network = build_network(config)
-    if not (run.folder / "done.json").is_file():
-        say(
-            f"training {config.backbone} ({config.cut}), fusion {config.fusion}, "
-            f"{network.model.count_params():,} parameters"
-        )
-        validation = None if config.train_on_validation else session.part("validation")
-        Trainer(network, run, session.trained(), validation).fit(progress)
-        run.write_json("done.json", {"finished": True})
-    load_best(network, run)
+    network = fit(
+        session, None if config.train_on_validation else session.part("validation"), progress, say
+    )
     say("calibrating")
     fit_after_training(session, network)
     say("evaluating on the test role")
     run.write_json("evaluation.json", evaluate(session, network))
     return run
+
+
+def fit(
+    session: Session,
+    validation: LabelledFields | None,
+    progress: Progress | None = None,
+    say: Say = print,
+) -> TwoChannelNetwork:
+    """Train the session's network, from where it was left, unless that is done.
+
+    Args:
+        session: what to train on; its configuration says how.
+        validation: fields that choose the epoch; without them the last one is kept.
+        progress: called after each step.
+        say: takes one line for each stage.
+
+    Returns:
+        The network in float32 with the averaged weights of the best epoch.
+
+    Raises:
+        DataError, UsageError: the starting weights, the teacher or the run are not usable.
+    """
+    config, run = session.config, session.run
+    bare = replace(config, weights="none")
+    if (run.folder / "done.json").is_file():
+        network = build_network(bare)
+    else:
+        teacher = load_teacher(config, session.split) if config.teacher else None
+        # A checkpoint replaces every weight, so a run can go on where its starting weights are not.
+        start = bare if has_checkpoint(run) else config
+        network = build_network(start, precision=config.precision)
+        say(
+            f"training {config.backbone} ({config.cut}), fusion {config.fusion}, "
+            f"{network.model.count_params():,} parameters"
+        )
+        Trainer(replace(network, config=config), run, session.trained(), validation, teacher).fit(
+            progress
+        )
+        run.write_json("done.json", {"finished": True})
+        if config.precision != "float32":
+            network = build_network(bare)
+    load_best(network, run)
+    return network
 
 
 def fit_after_training(session: Session, network: TwoChannelNetwork) -> None:
