@@ -43,6 +43,19 @@ def enlarged(field: Field, width: int, height: int) -> Field:
     )
 
 
+def encoded(field: Field, width: int, height: int, kind: str) -> bytes:
+    """An image file of the field at width x height; ``kind`` is ``jpeg`` or ``png``."""
+    options = {
+        "jpeg": [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY],
+        "png": [cv2.IMWRITE_PNG_COMPRESSION, 1],
+    }[kind]
+    bgr = np.ascontiguousarray(enlarged(field, width, height)[..., ::-1])
+    done, data = cv2.imencode("." + kind, bgr, options)
+    if not done:
+        raise ValueError(f"OpenCV cannot write {width}x{height} {kind}")
+    return data.tobytes()
+
+
 def files_of_all_sizes(field: Field) -> Iterator[tuple[str, bytes]]:
     """The field as a file in every one of ``SIZES``, as JPEG and as PNG; one is held at a time.
 
@@ -50,12 +63,5 @@ def files_of_all_sizes(field: Field) -> Iterator[tuple[str, bytes]]:
         Name such as ``1024x768 jpeg``, and the bytes of the file.
     """
     for width, height in SIZES:
-        bgr = enlarged(field, width, height)[..., ::-1]
-        for kind, options in (
-            ("jpeg", [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]),
-            ("png", [cv2.IMWRITE_PNG_COMPRESSION, 1]),
-        ):
-            done, data = cv2.imencode("." + kind, np.ascontiguousarray(bgr), options)
-            if not done:
-                raise ValueError(f"OpenCV cannot write {width}x{height} {kind}")
-            yield f"{width}x{height} {kind}", data.tobytes()
+        for kind in ("jpeg", "png"):
+            yield f"{width}x{height} {kind}", encoded(field, width, height, kind)
