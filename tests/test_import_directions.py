@@ -25,10 +25,10 @@ ORDER = [
     {"camera_profile", "case", "sources", "records", "report"},
     {"cli"},
 ]
-WORKSTATION = {"training", "export", "benchmarks"}
+WORKSTATION = {"training", "audit", "evaluation", "export", "benchmarks"}
 HEAVY = {"tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "matplotlib", "h5py", "rich"}
 # The verbs of the workstation call the training side, inside their functions.
-WORKSTATION_VERBS = {"split", "train", "export"}
+WORKSTATION_VERBS = {"audit", "crossfit", "evaluate", "export", "split", "train", "training"}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -116,6 +116,11 @@ def test_training_does_not_know_its_users(name: str) -> None:
 @pytest.mark.parametrize("name", sorted(n for n in MODULES if n.startswith("export")))
 def test_export_does_not_know_its_users(name: str) -> None:
     assert not rooms(imported(MODULES[name])) & {"benchmarks", "cli"}
+
+
+@pytest.mark.parametrize("name", sorted(n for n in MODULES if n.startswith("evaluation")))
+def test_evaluation_does_not_know_its_users(name: str) -> None:
+    assert not rooms(imported(MODULES[name])) & {"audit", "benchmarks", "cli"}
 
 
 @pytest.mark.parametrize("verb", sorted(WORKSTATION_VERBS))

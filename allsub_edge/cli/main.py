@@ -32,11 +32,19 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "check": ("allsub_edge.cli.check", "prove that a model file is whole and answers right here"),
     "info": ("allsub_edge.cli.info", "say what a model file is, learned from and is for"),
     "render": ("allsub_edge.cli.render", "draw artificial fields to try things out with"),
+    "audit": (
+        "allsub_edge.cli.audit",
+        "what would make an accuracy on a data set meaningless (extra: train)",
+    ),
     "split": ("allsub_edge.cli.split", "divide a data set so that look-alikes stay together"),
     "train": ("allsub_edge.cli.train", "train a model on labelled fields (extra: train)"),
     "crossfit": (
         "allsub_edge.cli.crossfit",
         "train one model on all groups, judged on none it learned from (extra: train)",
+    ),
+    "evaluate": (
+        "allsub_edge.cli.evaluate",
+        "what a run or model file is worth, and what breaks it (extra: train)",
     ),
     "export": ("allsub_edge.cli.export", "turn a run into one model file (extra: export)"),
 }

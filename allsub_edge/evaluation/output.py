@@ -1,0 +1,68 @@
+"""Where an evaluation lies, and reading it back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Final
+
+from allsub_edge.atomic import write_text
+from allsub_edge.errors import DataError
+from allsub_edge.evaluation.evaluate import SCHEMA, Evaluation
+from allsub_edge.evaluation.markdown import markdown
+from allsub_edge.evaluation.page import page
+
+FOLDER: Final[str] = "evaluation"
+"""Inside a run folder; beside nothing for a model file."""
+
+REPORT: Final[str] = "report.json"
+
+
+def default_folder(subject: Path) -> Path:
+    """``RUN/evaluation``, or ``NAME-evaluation`` in the working folder for a model file."""
+    return subject / FOLDER if subject.is_dir() else Path(f"{subject.stem}-{FOLDER}")
+
+
+def write(evaluation: Evaluation, folder: Path, *, pictures: bool = True) -> list[Path]:
+    """Write ``report.html``, ``report.md`` and ``report.json``, each whole or not at all.
+
+    All three are made before the first is written, and the JSON, which ``compare`` reads, comes
+    last.
+    """
+    report = evaluation.report
+    texts = {
+        "report.html": page(report, evaluation.pictures if pictures else []),
+        "report.md": markdown(report),
+        REPORT: json.dumps(report, indent=1, allow_nan=False) + "\n",
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The report of a run folder, of a folder of ``--out``, or in a JSON file.
+
+    Raises:
+        DataError: ``not_evaluated`` or ``bad_report``; says what to do.
+    """
+    candidates = [path / FOLDER / REPORT, path / REPORT] if path.is_dir() else [path]
+    found = next((c for c in candidates if c.is_file()), None)
+    if found is None:
+        raise DataError(
+            "not_evaluated",
+            f"{path}: no evaluation here; make it with: allsub-edge evaluate {path} DIR",
+        )
+    try:
+        report = json.loads(found.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(
+            "bad_report", f"{found}: not readable as a report ({error}); evaluate again"
+        ) from error
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+        raise DataError(
+            "bad_report",
+            f"{found}: not a report of this version ({SCHEMA}); evaluate again with "
+            "allsub-edge evaluate",
+        )
+    return report
