@@ -60,7 +60,8 @@ if not seal or hashlib.sha256(sealed).hexdigest() != seal[1].decode():
     sys.exit(f"{model}: not an allsub-edge model file, or damaged: copy it again")
 runner = Interpreter(model_content=data, num_threads=1).get_signature_runner()
 manifest = json.loads(zipfile.ZipFile(model).read("allsub_edge_manifest.json"))
-if (manifest["schema"], manifest["resize"]) != ("allsub-edge/model/1", "area-exact/1"):
+known = {"schema": "allsub-edge/model/1", "interface": "field", "resize": "area-exact/1"}
+if any(manifest[key] != value for key, value in known.items()):
     sys.exit(f"{model}: made for another version of this program")
 for path in paths:
     try:

@@ -61,7 +61,8 @@ options = ort.SessionOptions()
 options.intra_op_num_threads = 1
 session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
 manifest = json.loads(session.get_modelmeta().custom_metadata_map["allsub_edge_manifest"])
-if (manifest["schema"], manifest["resize"]) != ("allsub-edge/model/1", "area-exact/1"):
+known = {"schema": "allsub-edge/model/1", "interface": "field", "resize": "area-exact/1"}
+if any(manifest[key] != value for key, value in known.items()):
     sys.exit(f"{model}: made for another version of this program")
 for path in paths:
     try:

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ import pytest
 from allsub_edge import models
 from allsub_edge.classifier import Classifier
 from allsub_edge.imaging.decode import read_field
+from allsub_edge.model_file.container import embed_manifest
+from allsub_edge.model_file.manifest import Manifest
 from allsub_edge.quality import LIMITS
 from tests import toy_model
 from tests.examples import toy_tflite
@@ -25,6 +28,7 @@ ROOT = Path(__file__).parents[2]
 VECTORS = ROOT / "tests" / "vectors"
 PROGRAMS = {name: ROOT / "examples" / "python" / f"infer_{name}.py" for name in ("onnx", "litert")}
 LINES = 60
+TIMEOUT = 120
 TOLERANCE = 0.02
 
 # None in sys.modules makes an import fail, although the packages are installed beside.
@@ -47,6 +51,7 @@ def run(name: str, model: Path, *fields: Path | str, blocked: str = "") -> Any:
         text=True,
         cwd="/",
         env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=TIMEOUT,
         check=False,
     )
 
@@ -187,6 +192,21 @@ def test_a_damaged_model_is_refused(toy: Path, fields: list[Path], tmp_path: Pat
         done = run("onnx", tmp_path / name, fields[0])
         assert done.returncode == 1 and name in done.stderr
         assert "Traceback" not in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"schema": "allsub-edge/model/9"}, {"interface": "two-channel"}, {"resize": "bilinear/1"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_a_model_of_another_kind_is_refused(
+    tmp_path: Path, fields: list[Path], change: dict[str, Any]
+) -> None:
+    manifest = replace(Manifest.from_dict(toy_model.manifest_dict()), **change)
+    model = tmp_path / "other.onnx"
+    model.write_bytes(embed_manifest(toy_model.graph(), manifest))
+    done = run("onnx", model, fields[0])
+    assert done.returncode == 1 and "another version" in done.stderr and not done.stdout
 
 
 def test_the_resize_vectors_hold() -> None:
