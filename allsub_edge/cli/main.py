@@ -30,6 +30,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "case": ("allsub_edge.cli.case", "many fields of one patient: one verdict, one page"),
     "segment": ("allsub_edge.cli.segment", "show which pixels count as cells"),
     "check": ("allsub_edge.cli.check", "prove that a model file is whole and answers right here"),
+    "verify": ("allsub_edge.cli.verify", "compare two model files field by field"),
     "info": ("allsub_edge.cli.info", "say what a model file is, learned from and is for"),
     "render": ("allsub_edge.cli.render", "draw artificial fields to try things out with"),
     "audit": (
@@ -46,6 +47,14 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
         "allsub_edge.cli.evaluate",
         "what a run or model file is worth, and what breaks it (extra: train)",
     ),
+    "evaluate-segmentation": (
+        "allsub_edge.cli.evaluate_segmentation",
+        "how well the recipes find white cells, against masks (extra: train)",
+    ),
+    "compare": (
+        "allsub_edge.cli.compare",
+        "evaluated runs side by side, with tests for their differences (extra: train)",
+    ),
     "export": ("allsub_edge.cli.export", "turn a run into one model file (extra: export)"),
 }
 """Verb -> (module, help). The helps stand here so that ``--help`` imports no verb."""
@@ -54,6 +63,7 @@ EXTRAS: Final[dict[str, str]] = {
     "tensorflow": "train",
     "keras": "train",
     "sklearn": "train",
+    "scipy": "train",
     "matplotlib": "train",
     "rich": "train",
     "onnx": "export",
