@@ -304,10 +304,7 @@ def _trust(report: Report) -> str:
 def _conditions(entries: Sequence[Report]) -> str:
     return grid(
         [escaped(text) for text in CONDITION_HEAD],
-        [
-            [escaped(entry["name"]), *map(_two_lines, condition_row(entry)[1:])]
-            for entry in entries
-        ],
+        [[escaped(entry["name"]), *map(_two_lines, condition_row(entry)[1:])] for entry in entries],
     )
 
 

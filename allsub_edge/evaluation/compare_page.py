@@ -1,0 +1,280 @@
+"""A comparison as Markdown tables and as one self-contained HTML page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from allsub_edge.evaluation import words
+from allsub_edge.evaluation.markdown import table
+from allsub_edge.evaluation.page import framed, grid
+from allsub_edge.evaluation.plots import COLOURS, Figures
+from allsub_edge.report.html import escaped
+
+Comparison = Mapping[str, Any]
+
+HEAD: Final[tuple[str, ...]] = (
+    "subject",
+    "network",
+    "accuracy (Wilson 95 %; group bootstrap)",
+    "ALL called Benign",
+    "Benign called ALL",
+    "AUROC",
+    "calibration error",
+    "size",
+    "ms per field, p50 (p95)",
+)
+
+PAIR_HEAD: Final[tuple[str, ...]] = (
+    "pair",
+    "only first right",
+    "only second right",
+    "difference, points (groups 95 %)",
+    "McNemar p",
+    "after Holm",
+)
+
+PAIRS_NOTE: Final[str] = (
+    "McNemar's exact test counts fields as independent, which fields of one slide are not, so its "
+    "p values are too small; the interval of the difference draws whole groups."
+)
+
+
+def main_rows(found: Comparison) -> list[list[str]]:
+    """The cells of the main table."""
+    rows = []
+    for name, latency in zip(found["names"], found["latency"], strict=True):
+        report = found["reports"][name]
+        measures = report["measures"]
+        accuracy, benign = measures["accuracy"], measures["all_specificity"]
+        rows.append(
+            [
+                name,
+                network(report["subject"]),
+                f"{words.percent(accuracy['value'])} ({words.ends(accuracy['wilson95'])}; "
+                f"{words.ends(accuracy['bootstrap95'])})",
+                words.missed(report),
+                f"{benign['total'] - benign['count']} of {benign['total']}",
+                words.value("auroc_macro", measures["auroc_macro"]),
+                f"{measures['calibration_error']['value']:.4f}",
+                size(report, latency),
+                milliseconds(latency),
+            ]
+        )
+    return rows
+
+
+def network(subject: Mapping[str, Any]) -> str:
+    """What sort of network it is, in a few words."""
+    parts = [subject["backbone"], subject["fusion"], subject["recipe"]]
+    config = subject.get("config", {})
+    if subject["kind"] == "model":
+        parts.append(subject["precision"])
+    if config.get("shared"):
+        parts.append("shared")
+    if config and not config["white_balance"]:
+        parts.append("no white balance")
+    if "augment" in config:
+        parts.append(f"augment {config['augment']}")
+    return ", ".join(parts)
+
+
+def size(report: Mapping[str, Any], latency: Mapping[str, Any]) -> str:
+    """Bytes as a file, or parameters where there is none."""
+    found = latency.get("bytes") or report["subject"].get("bytes")
+    if found:
+        return f"{found / 1e6:.2f} MB"
+    return f"{report['subject']['parameters'] / 1e6:.2f} M parameters"
+
+
+def milliseconds(latency: Mapping[str, Any]) -> str:
+    """p50 and p95, or a dash."""
+    if "p50_ms" not in latency:
+        return "-"
+    return f"{latency['p50_ms']:.2f} ({latency['p95_ms']:.2f})"
+
+
+def pair_rows(found: Comparison) -> list[list[str]]:
+    """The cells of the table of pairs."""
+    rows = []
+    for pair in found["pairs"]:
+        low, high = (100 * end for end in pair["difference95"])
+        rows.append(
+            [
+                f"{pair['first']} - {pair['second']}",
+                str(pair["only_first_right"]),
+                str(pair["only_second_right"]),
+                f"{100 * pair['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
+                p_value(pair["p"]),
+                p_value(pair["p_holm"]),
+            ]
+        )
+    return rows
+
+
+def p_value(value: float) -> str:
+    """Three decimals, more where a p value is small."""
+    return f"{value:.3f}" if value >= 0.001 else f"{value:.1e}"
+
+
+def robust_rows(found: Comparison) -> list[list[str]]:
+    """Accuracy of every subject under every condition that all were measured under."""
+    rows = [["unchanged", *(words.rate(r["ablation"][0]["accuracy"]) for r in _reports(found))]]
+    for condition in found["conditions"]:
+        cells = [condition["name"]]
+        for report in _reports(found):
+            entry = next(e for e in report["robustness"] if e["key"] == condition["key"])
+            cells.append(words.rate(entry["accuracy"]))
+        rows.append(cells)
+    return rows
+
+
+def ablation_rows(found: Comparison) -> list[list[str]]:
+    """Accuracy of every subject without one of its channels; a dash where it cannot be asked."""
+    keys = {e["key"]: e["name"] for report in _reports(found) for e in report["ablation"]}
+    rows = []
+    for key, name in keys.items():
+        cells = [name]
+        for report in _reports(found):
+            entry = next((e for e in report["ablation"] if e["key"] == key), None)
+            cells.append(words.rate(entry["accuracy"]) if entry else "-")
+        rows.append(cells)
+    return rows
+
+
+def _reports(found: Comparison) -> list[Mapping[str, Any]]:
+    return [found["reports"][name] for name in found["names"]]
+
+
+def _warnings(found: Comparison) -> list[str]:
+    return [
+        f"{name}: {warning}"
+        for name in found["names"]
+        for warning in found["reports"][name]["warnings"]
+    ]
+
+
+def _against(found: Comparison) -> str:
+    report = _reports(found)[0]
+    return "; ".join(f"{b['name']}: {words.rate(b)}" for b in report["baselines"].values())
+
+
+def markdown(found: Comparison) -> str:
+    """The comparison as Markdown; ends with a line feed."""
+    names = found["names"]
+    parts = [
+        f"# Comparison of {len(names)} evaluations",
+        f"{words.setting(_reports(found)[0])} Made {found['made']} with {found['tool']}.",
+        *(f"**Mind:** {warning}." for warning in _warnings(found)),
+        found["notice"],
+        table(HEAD, main_rows(found)),
+        f"Shortcut baselines on the same fields: {_against(found)}.",
+        "## Pairs",
+        table(PAIR_HEAD, pair_rows(found)),
+        PAIRS_NOTE,
+        "## Robustness: accuracy (Wilson 95 %)",
+        table(["condition", *names], robust_rows(found)),
+        "## Ablation: accuracy (Wilson 95 %)",
+        table(["ablation", *names], ablation_rows(found)),
+        _reports(found)[0]["ablation_note"],
+        found["citation"],
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def page(found: Comparison) -> str:
+    """The comparison as a whole HTML document."""
+    figures, names = Figures(), found["names"]
+    body = [
+        f'<p class="lead">{escaped(words.setting(_reports(found)[0]))}</p>',
+        f'<p class="tool">{escaped(found["notice"])}</p>',
+        *(f'<p class="mind"><b>Mind:</b> {escaped(w)}.</p>' for w in _warnings(found)),
+        _table(HEAD, main_rows(found), left=2),
+        f'<p class="small">Shortcut baselines on the same fields: {escaped(_against(found))}. '
+        f"{escaped(_timing(found))}</p>",
+        "<h2>Accuracy against latency</h2>" if _timed(found) else "<h2>Accuracy against size</h2>",
+        f'<div class="wide"><img alt="Accuracy against latency, size as area" '
+        f'src="{bubbles(figures, found)}"></div>',
+        "<h2>Pairs on the same fields</h2>",
+        _table(PAIR_HEAD, pair_rows(found)),
+        f'<p class="small">{escaped(PAIRS_NOTE)}</p>',
+        "<h2>Robustness: accuracy</h2>",
+        f'<div class="wide"><img alt="Accuracy under growing changes" '
+        f'src="{figures.robustness(found["reports"])}"></div>'
+        if found["conditions"]
+        else "",
+        _table(["condition", *names], robust_rows(found)),
+        "<h2>Ablation: accuracy</h2>",
+        _table(["ablation", *names], ablation_rows(found)),
+        f'<p class="small">{escaped(_reports(found)[0]["ablation_note"])}</p>',
+    ]
+    return framed(f"Comparison of {len(names)} evaluations", found, body)
+
+
+def _table(head: Any, rows: list[list[str]], left: int = 1) -> str:
+    """Escaped, with what stands in brackets on a line of its own."""
+
+    def cell(text: str) -> str:
+        value, bracket, rest = text.partition(" (")
+        if not bracket or not rest.endswith(")") or value[:1] not in "+-0123456789":
+            return escaped(text)
+        return f"{escaped(value)}<br><small>{escaped(rest[:-1])}</small>"
+
+    return grid([escaped(t) for t in head], [[cell(c) for c in row] for row in rows], left=left)
+
+
+def _timed(found: Comparison) -> bool:
+    return any("p50_ms" in latency for latency in found["latency"])
+
+
+def _timing(found: Comparison) -> str:
+    told = sorted({latency["how"] for latency in found["latency"]})
+    return f"Latency, one field at a time, measured in turns on one machine: {'; '.join(told)}."
+
+
+def bubbles(figures: Figures, found: Comparison) -> str:
+    """Accuracy with its interval against latency, the size of the file as area.
+
+    Without a measured latency the horizontal axis is the size itself.
+    """
+    points = []
+    for name, latency in zip(found["names"], found["latency"], strict=True):
+        report = found["reports"][name]
+        subject = report["subject"]
+        megabytes = (
+            latency.get("bytes") or subject.get("bytes") or 4 * subject.get("parameters", 0)
+        ) / 1e6
+        across = latency.get("p50_ms") if _timed(found) else megabytes
+        if across:
+            points.append((name, across, megabytes, report["measures"]["accuracy"]))
+
+    def paint(figure: Any) -> None:
+        axes = figure.subplots()
+        largest = max((p[2] for p in points), default=1.0)
+        for (name, across, megabytes, row), colour in zip(points, COLOURS * 3, strict=False):
+            middle = 100 * row["value"]
+            low, high = (100 * end for end in row["wilson95"])
+            axes.plot([across, across], [low, high], color=colour, linewidth=1, zorder=1)
+            area = 30 + 600 * megabytes / largest
+            axes.scatter([across], [middle], s=area, color=colour, alpha=0.55, zorder=2)
+            axes.scatter([across], [middle], s=6, color="#16181d", zorder=3, label=name)
+        axes.set_xscale("log")
+        axes.margins(x=0.25)
+        axes.grid(color="#e7e9ee")
+        axes.set_ylabel("accuracy, % (Wilson 95 %)")
+        axes.set_xlabel(
+            "ms per field, one thread (log scale); area: bytes of the file"
+            if _timed(found)
+            else "size, MB (log scale)"
+        )
+        for (name, across, megabytes, row), colour in zip(points, COLOURS * 3, strict=False):
+            axes.annotate(
+                f"{name}\n{megabytes:.2f} MB",
+                (across, 100 * row["value"]),
+                xytext=(12, -4),
+                textcoords="offset points",
+                fontsize=8,
+                color=colour,
+            )
+
+    return figures.draw((8.6, 4.2), paint)
