@@ -6,6 +6,7 @@ import html
 from base64 import b64encode
 from datetime import UTC, datetime
 from pathlib import PurePath
+from typing import Final
 
 from allsub_edge.case.rule import BENIGN_BAR, CASE_REASONS, INDEPENDENCE, LEUKAEMIA_BAR
 from allsub_edge.case.verdict import CaseVerdict
@@ -16,6 +17,10 @@ from allsub_edge.report.svg import bar
 from allsub_edge.report.template import PAGE, STYLE
 from allsub_edge.statistics import Rate
 from allsub_edge.version import __version__
+
+PRINTED: Final[int] = 4
+"""Refused fields that are named on paper, so that a case fills one A4 page: with every other part
+at its longest these still fit (Chromium, its default fonts). The screen shows all that are kept."""
 
 
 def escaped(text: str) -> str:
@@ -163,15 +168,26 @@ def _gallery(verdict: CaseVerdict, gallery: Gallery) -> str:
     return f'<p class="small">{note}</p>\n<div class="grid">\n{figures}\n</div>'
 
 
+def _on_screen(place: int) -> str:
+    return "" if place < PRINTED else ' class="screen"'
+
+
 def _refused(gallery: Gallery) -> str:
     if not gallery.refused:
         return ""
     rows = "".join(
-        f"<tr><td>{escaped(field.source)}</td><td>{field.status}: {escaped(field.why)}</td></tr>\n"
-        for field in gallery.refused
+        f"<tr{_on_screen(place)}><td><div>{escaped(field.source)}</div></td>"
+        f"<td><div>{field.status}: {escaped(field.why)}</div></td></tr>\n"
+        for place, field in enumerate(gallery.refused)
     )
     more = gallery.refused_count - len(gallery.refused)
-    rest = f'<p class="small">and {more} more that are not listed</p>' if more else ""
+    rest = f'<p class="small screen">and {more} more that are not listed</p>' if more else ""
+    unprinted = gallery.refused_count - PRINTED
+    if unprinted > 0:
+        rest += (
+            f'<p class="small paper">and {unprinted} more; the file of this report names '
+            f"{'them' if not more else f'{len(gallery.refused) - PRINTED} of them'}</p>"
+        )
     return (
         "<h2>Fields that do not count</h2>\n"
         '<table class="refused"><thead><tr><th scope="col">Field</th><th scope="col">Why</th></tr>'

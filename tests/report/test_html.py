@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections import Counter
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -14,11 +17,12 @@ from allsub_edge.classes import CITATION, NOT_A_MEDICAL_DEVICE
 from allsub_edge.imaging.decode import decode
 from allsub_edge.imaging.render import render_with_truth
 from allsub_edge.prediction import Problem
-from allsub_edge.report.html import case_page, escaped
+from allsub_edge.report.html import PRINTED, case_page, escaped
 from allsub_edge.report.thumbnails import SIDE, thumbnail
 from tests.test_prediction import failed, made
 
 NASTY = "<script>alert('x')</script>\" onerror=\"alert(1).jpg"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 VOID = {"meta", "img", "rect", "path"}
 
 
@@ -152,6 +156,42 @@ def test_the_report_is_written_whole(picture: bytes, tmp_path: Path) -> None:
 def test_a_thousand_fields_make_no_larger_page_than_a_hundred(picture: bytes) -> None:
     small, large = (len(page_of(filled(picture, n))) for n in (100, 1000))
     assert large < small + 1000
+
+
+def crowded(picture: bytes, refused: int) -> Case:
+    """Every part of the page at its longest: 24 pictures, all reasons, a long name."""
+    case = filled(picture, 60, "a case with a long name " * 8)
+    reasons = ("out_of_domain", "too_few_cells", "out_of_focus", "too_dark", "wrong_stain")
+    spoilt = made(0.1, 0.2, 0.3, 0.4, reasons=reasons)
+    for number in range(refused):
+        case.add(replace(spoilt, source=f"{number}-{'long-name-' * 9}.jpg"), picture)
+    return case
+
+
+def test_paper_names_few_refused_fields_and_says_how_many_more(picture: bytes) -> None:
+    few, many = page_of(crowded(picture, 2)), page_of(crowded(picture, 290))
+    assert 'class="screen"' not in few
+    assert 'class="small paper"' not in few
+    assert many.count('<tr class="screen">') == 200 - PRINTED
+    assert "and 92 more that are not listed" in Page(many).text
+    assert "and 288 more; the file of this report names 196 of them" in Page(many).text
+    assert many.count("<tr><td>") == PRINTED
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium to print with")
+def test_the_longest_case_prints_on_one_page(picture: bytes, tmp_path: Path) -> None:
+    assert CHROMIUM is not None
+    (tmp_path / "r.html").write_text(page_of(crowded(picture, 290)), encoding="utf-8")
+    pdf = tmp_path / "r.pdf"
+    subprocess.run(
+        [
+            *(CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu"),
+            *(f"--user-data-dir={tmp_path / 'profile'}", "--no-pdf-header-footer"),
+            *(f"--print-to-pdf={pdf}", (tmp_path / "r.html").as_uri()),
+        ],
+        check=True, capture_output=True, timeout=60,
+    )  # fmt: skip
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf.read_bytes())) == 1
 
 
 def test_a_thumbnail_shows_the_field_and_the_outline() -> None:
