@@ -13,6 +13,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,19 @@ from allsub_edge.errors import DataError
 from allsub_edge.training.config import TrainConfig
 
 SCHEMA = "allsub-edge/run/1"
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """A full disk and its like in words; the run can go on from its last checkpoint."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            "not_written",
+            f"{path}: could not be written ({error.strerror or error}) and is as it was before; "
+            f"free some space, then go on with: allsub-edge train --resume {path.parent}",
+        ) from error
 
 
 class Run:
@@ -43,8 +58,13 @@ class Run:
         return self.folder / "split.csv"
 
     def write_json(self, name: str, value: Any) -> None:
-        """Write one of the JSON files."""
-        write_text(self.folder / name, json.dumps(value, indent=2) + "\n")
+        """Write one of the JSON files.
+
+        Raises:
+            DataError: ``not_written``; what was there before is unchanged.
+        """
+        with _explained(self.folder / name):
+            write_text(self.folder / name, json.dumps(value, indent=2) + "\n")
 
     def read_json(self, name: str) -> Any:
         """Read one of the JSON files.
@@ -65,8 +85,12 @@ class Run:
             raise DataError("bad_run", f"{path}: unreadable ({error})") from error
 
     def write_arrays(self, name: str, arrays: dict[str, npt.NDArray[Any]]) -> None:
-        """Write one of the ``.npz`` files."""
-        with replacing(self.folder / name) as temporary:
+        """Write one of the ``.npz`` files.
+
+        Raises:
+            DataError: ``not_written``; what was there before is unchanged.
+        """
+        with _explained(self.folder / name), replacing(self.folder / name) as temporary:
             np.savez(temporary, **arrays)  # type: ignore[arg-type]
 
     def read_arrays(self, name: str) -> dict[str, npt.NDArray[Any]]:

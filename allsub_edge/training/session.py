@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from allsub_edge.training.quality_fit import fit_quality
 from allsub_edge.training.run import SCHEMA, Run
 from allsub_edge.training.shortcuts import background_baseline
 from allsub_edge.training.split import Split, read_split, write_split
+from allsub_edge.training.starting_weights import resolve
 
 Say = Callable[[str], None]
 ALPHA = 0.05
@@ -112,6 +114,7 @@ def open_session(
                 "config": config.to_dict(),
                 "data_fingerprint": fingerprint(samples),
                 "protocol": split.protocol,
+                "sources": _sources(config),
                 "versions": _versions(),
                 "notice": NOT_A_MEDICAL_DEVICE,
                 "citation": CITATION,
@@ -186,6 +189,13 @@ def fit(
         network = build_network(bare)
     else:
         teacher = load_teacher(config, session.split) if config.teacher else None
+        began = run.read_json("config.json").get("sources", {}).get("teacher")
+        if teacher is not None and began != teacher.sha256:
+            raise DataError(
+                "teacher_changed",
+                f"{config.teacher}: not the weights that {run.folder} began with; bring them back "
+                "or begin a new run",
+            )
         # A checkpoint replaces every weight, so a run can go on where its starting weights are not.
         start = bare if has_checkpoint(run) else config
         network = build_network(start, precision=config.precision)
@@ -264,6 +274,21 @@ def _new_split(data: Path, samples: list[Sample], config: TrainConfig, say: Say)
 
     say("looking for duplicates and grouping neighbouring file numbers")
     return split_dataset(data, samples, seed=config.seed)
+
+
+def _sources(config: TrainConfig) -> dict[str, str | None]:
+    """SHA-256 of the files besides the data that a training starts from; None for none."""
+    weights = resolve(config.weights, config.backbone)
+    teacher = Path(config.teacher) / "best.npz" if config.teacher else None
+    return {
+        "weights": _sha256(weights) if isinstance(weights, Path) else None,
+        "teacher": _sha256(teacher) if teacher is not None and teacher.is_file() else None,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _versions() -> dict[str, str]:
