@@ -49,7 +49,8 @@ footer { margin-top: 12px; padding-top: 6px; border-top: 1px solid #c9cdd6; }
 @media print {
   body { max-width: none; padding: 0; font-size: 8.4pt; line-height: 1.25; }
   p { margin: 1pt 0; } th, td { padding-top: 1pt; padding-bottom: 1pt; }
-  h1 { font-size: 12pt; line-height: 1.15; } h2 { font-size: 9.5pt; margin: 6pt 0 2pt; break-after: avoid; }
+  h1 { font-size: 12pt; line-height: 1.15; }
+  h2 { font-size: 9.5pt; margin: 6pt 0 2pt; break-after: avoid; }
   .verdict .name { font-size: 15pt; } .verdict { margin: 4pt 0 2pt; padding: 4pt 10pt; }
   figure { font-size: 6.2pt; line-height: 1.15; } .grid { gap: 1.6mm; }
   .small, th, .refused td { font-size: 7.4pt; } footer { margin-top: 4pt; padding-top: 3pt; }
