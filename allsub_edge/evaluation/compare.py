@@ -60,7 +60,7 @@ def compare(
         for report, places in zip(reports, order, strict=True)
     ]
     drawn = bootstrap.weights(labels, groups, resamples, seed)
-    times = _times(paths, say) if timed else [{"how": "not measured"}] * len(paths)
+    times = _times(paths, say) if timed else [{"how": "not measured"} for _ in paths]
     grids = [{e["key"] for e in report["robustness"] if e["fields"]} for report in reports]
     shared = [
         {"key": e["key"], "name": e["name"], "family": e["family"]}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from allsub_edge.evaluation import words
@@ -189,7 +189,7 @@ def page(found: Comparison) -> str:
         f'<p class="lead">{escaped(words.setting(_reports(found)[0]))}</p>',
         f'<p class="tool">{escaped(found["notice"])}</p>',
         *(f'<p class="mind"><b>Mind:</b> {escaped(w)}.</p>' for w in _warnings(found)),
-        _table(HEAD, main_rows(found), left=2),
+        _main(found),
         f'<p class="small">Shortcut baselines on the same fields: {escaped(_against(found))}. '
         f"{escaped(_timing(found))}</p>",
         "<h2>Accuracy against latency</h2>" if _timed(found) else "<h2>Accuracy against size</h2>",
@@ -211,16 +211,37 @@ def page(found: Comparison) -> str:
     return framed(f"Comparison of {len(names)} evaluations", found, body)
 
 
-def _table(head: Any, rows: list[list[str]], left: int = 1) -> str:
+def _main(found: Comparison) -> str:
+    """The main table, with the network below the name so that nine columns fit."""
+    rows = []
+    for name, what, accuracy, *others in main_rows(found):
+        value, _, interval = accuracy.partition(" (")
+        wilson, _, groups = interval.rstrip(")").partition("; ")
+        rows.append(
+            [
+                f"<b>{escaped(name)}</b><br><small>{escaped(what)}</small>",
+                f"{value}<br><small>{wilson}<br>groups {groups}</small>",
+                *map(_stacked, others),
+            ]
+        )
+    heads = [HEAD[0], "accuracy (Wilson 95 %)", *HEAD[3:]]
+    return grid([_stacked(text) for text in heads], rows)
+
+
+def _stacked(text: str) -> str:
     """Escaped, with what stands in brackets on a line of its own."""
+    value, bracket, rest = text.partition(" (")
+    if not bracket or not rest.endswith(")"):
+        return escaped(text)
+    return f"{escaped(value)}<br><small>{escaped(rest[:-1])}</small>"
 
-    def cell(text: str) -> str:
-        value, bracket, rest = text.partition(" (")
-        if not bracket or not rest.endswith(")") or value[:1] not in "+-0123456789":
-            return escaped(text)
-        return f"{escaped(value)}<br><small>{escaped(rest[:-1])}</small>"
 
-    return grid([escaped(t) for t in head], [[cell(c) for c in row] for row in rows], left=left)
+def _table(head: Sequence[str], rows: list[list[str]]) -> str:
+    """A table of texts whose first column holds names; see :func:`_stacked` for the others."""
+    return grid(
+        [escaped(text) for text in head],
+        [[escaped(row[0]), *map(_stacked, row[1:])] for row in rows],
+    )
 
 
 def _timed(found: Comparison) -> bool:

@@ -33,7 +33,8 @@ table.lines td { border-top: 1px solid #e7e9ee; padding: 3px 10px 3px 0; }
 table.lines th { vertical-align: bottom; }
 td.right, th.right { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 td.bar { min-width: 150px; } tr.own td { font-weight: 700; }
-table.lines td:first-child { min-width: 225px; }
+table.lines td:first-child { min-width: 225px; } table.lines th { line-height: 1.2;
+  white-space: normal; }
 .shots { grid-template-columns: repeat(6, minmax(0, 1fr)); }
 figure.wrong img { border: 3px solid #a11d2c; }
 figure { font-size: 11.5px; }
