@@ -66,13 +66,8 @@ def run(args: argparse.Namespace) -> int:
 
         config = TrainConfig.from_dict(given)
     training.need_tensorflow()
-    from allsub_edge.training.backbones import get_backbone
     from allsub_edge.training.run import Run
     from allsub_edge.training.session import train
-    from allsub_edge.training.starting_weights import resolve
-
-    # Asked for again when the network is built, but by then the data has been read and compared.
-    resolve(config.weights, get_backbone(config.backbone).name)
 
     out = args.resume or args.out
     with training.Bar() as bar:

@@ -54,6 +54,7 @@ class Backbone:
         inside: where Keras has it, preprocessing is part of the network; here it is taken out and
             done by ``scale`` and ``offset`` like everyone else's.
         preprocessing: ``scale`` and ``offset`` in words.
+        fetch: downloads its ImageNet weights, unless they are here; None where nothing is.
         int8: whether quantisation to 8 bits suits it, judged by its operators.
         int8_reason: why.
     """
@@ -69,6 +70,7 @@ class Backbone:
     blocks: str = _DOTTED
     inside: bool = False
     preprocessing: str = ""
+    fetch: Callable[[], Any] | None = None
     int8: Literal["good", "fair", "poor"] = "good"
     int8_reason: str = ""
 
@@ -170,8 +172,11 @@ def _keras(
     def load(extractor: Any, source: Path | str, cut: str) -> None:
         application().load(extractor, source, cut)
 
+    def fetch() -> Any:
+        return application().download()
+
     facts = {cut: fact for cut, (_, fact) in cuts.items()}
-    return Backbone(name, *way[:2], facts, build, load, preprocessing=way[2], **rest)
+    return Backbone(name, *way[:2], facts, build, load, preprocessing=way[2], fetch=fetch, **rest)
 
 
 _BARE: Final = {"include_preprocessing": False}

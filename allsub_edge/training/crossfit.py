@@ -163,9 +163,10 @@ def _trained(
     keras.utils.set_random_seed(config.seed)
     run.folder.mkdir(parents=True, exist_ok=True)
     wanted = run.folder / "wanted-split.csv"
-    if not run.exists:
+    begun = run.exists
+    if not begun:
         write_split(split, wanted)
-    session = open_session(data, run, config, wanted, say)
+    session = open_session(data, run, config, None if begun else wanted, say)
     wanted.unlink(missing_ok=True)
     return session, fit(session, None, progress, say)
 

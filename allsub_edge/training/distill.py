@@ -47,8 +47,8 @@ class Teacher:
         return np.asarray(self.network.model.predict_on_batch(channels), np.float32)
 
 
-def load_teacher(config: TrainConfig, split: Split) -> Teacher:
-    """Load the run that ``config.teacher`` names.
+def check_teacher(config: TrainConfig, split: Split) -> Run:
+    """Hold the run that ``config.teacher`` names against what a student may learn from.
 
     Args:
         config: of the student.
@@ -67,20 +67,27 @@ def load_teacher(config: TrainConfig, split: Split) -> Teacher:
             f"{run.folder}: a teacher for fields of {theirs.size} px, not {config.size}; give "
             f"--size {theirs.size} or another --teacher",
         )
-    weights = run.folder / "best.npz"
-    if not (run.folder / "done.json").is_file() or not weights.is_file():
+    done = run.folder / "done.json"
+    if not done.is_file() or not (run.folder / "best.npz").is_file():
         raise DataError(
             "incomplete_run",
             f"{run.folder}: a teacher that is not trained to its end; finish it with: "
             f"allsub-edge train --resume {run.folder}",
         )
     _check_roles(run, theirs, config, split)
+    return run
+
+
+def load_teacher(config: TrainConfig, split: Split) -> Teacher:
+    """Load the run that ``config.teacher`` names; arguments and errors of :func:`check_teacher`."""
     # Imported here because the loop imports this module.
     from allsub_edge.training.loop import load_best
 
-    network = build_network(dataclasses.replace(theirs, weights="none"))
+    run = check_teacher(config, split)
+    network = build_network(dataclasses.replace(run.config(), weights="none"))
     load_best(network, run)
-    return Teacher(run, network, hashlib.sha256(weights.read_bytes()).hexdigest())
+    weights = (run.folder / "best.npz").read_bytes()
+    return Teacher(run, network, hashlib.sha256(weights).hexdigest())
 
 
 def _check_roles(run: Run, theirs: TrainConfig, ours: TrainConfig, split: Split) -> None:

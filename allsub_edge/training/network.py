@@ -186,6 +186,24 @@ class TwoChannelNetwork:
                 layer.trainable = not (head_only or frozen_norm or early)
 
 
+def check_buildable(config: TrainConfig) -> Backbone:
+    """The backbone of a configuration that can be built; builds and loads nothing.
+
+    Raises:
+        UsageError: unknown backbone, cut or recipe, or too small a size.
+    """
+    backbone = get_backbone(config.backbone)
+    backbone.check_cut(config.cut)
+    get_recipe(config.recipe)
+    if config.size < backbone.min_size:
+        raise UsageError(
+            "bad_config",
+            f"configuration: {backbone.name} needs a size of at least {backbone.min_size}, "
+            f"not {config.size}",
+        )
+    return backbone
+
+
 def build_network(config: TrainConfig, *, precision: str = "float32") -> TwoChannelNetwork:
     """Build the network of a configuration and load its starting weights.
 
@@ -198,14 +216,7 @@ def build_network(config: TrainConfig, *, precision: str = "float32") -> TwoChan
         UsageError: unknown backbone, cut or recipe; the package of ``imagenet`` is missing.
         DataError: the weights file is missing or does not fit.
     """
-    backbone = get_backbone(config.backbone)
-    backbone.check_cut(config.cut)
-    if config.size < backbone.min_size:
-        raise UsageError(
-            "bad_config",
-            f"configuration: {backbone.name} needs a size of at least {backbone.min_size}, "
-            f"not {config.size}",
-        )
+    backbone = check_buildable(config)
     shape = (config.size, config.size, 3)
     names = ["extractor_original"]
     if config.fusion == "branches" and not config.shared:

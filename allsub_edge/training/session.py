@@ -22,7 +22,7 @@ from allsub_edge.training import calibrate
 from allsub_edge.training.batches import even_batches
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.dataset import Sample, fingerprint, load_fields, read_dataset
-from allsub_edge.training.distill import load_teacher
+from allsub_edge.training.distill import check_teacher, load_teacher
 from allsub_edge.training.loop import (
     LabelledFields,
     Progress,
@@ -33,12 +33,12 @@ from allsub_edge.training.loop import (
     shifted_fields,
 )
 from allsub_edge.training.metrics import summarise
-from allsub_edge.training.network import TwoChannelNetwork, build_network
+from allsub_edge.training.network import TwoChannelNetwork, build_network, check_buildable
 from allsub_edge.training.quality_fit import fit_quality
 from allsub_edge.training.run import SCHEMA, Run
 from allsub_edge.training.shortcuts import background_baseline
 from allsub_edge.training.split import Split, read_split, write_split
-from allsub_edge.training.starting_weights import resolve
+from allsub_edge.training.starting_weights import IMAGENET, resolve
 
 Say = Callable[[str], None]
 ALPHA = 0.05
@@ -88,6 +88,7 @@ def open_session(
     Raises:
         DataError: the data, the split or an earlier run in the folder does not fit.
     """
+    _check_before_reading(run, config, say)
     say(f"reading {data}")
     samples = read_dataset(data)
     if run.exists:
@@ -95,9 +96,16 @@ def open_session(
         if stored["data_fingerprint"] != fingerprint(samples):
             raise DataError("data_changed", f"{data}: not the fields that {run.folder} began with")
         split = read_split(run.split_path)
+        if split_file is not None and read_split(split_file).rows != split.rows:
+            raise UsageError(
+                "other_run",
+                f"{run.folder}: began with another split than {split_file}; choose another --out",
+            )
     else:
         split = read_split(split_file) if split_file else _new_split(data, samples, config, say)
     split.check(samples)
+    if config.teacher:
+        check_teacher(config, split)
     say(f"loading {len(samples)} fields")
     fields = load_fields(data, samples)
     if config.size != fields.shape[1]:
@@ -121,6 +129,18 @@ def open_session(
             },
         )
     return session
+
+
+def _check_before_reading(run: Run, config: TrainConfig, say: Say) -> None:
+    """What can be found wrong without the data, found before it is read and compared."""
+    backbone = check_buildable(config)
+    if config.teacher:
+        Run(config.teacher).config()
+    if has_checkpoint(run) or (run.folder / "done.json").is_file():
+        return
+    if resolve(config.weights, config.backbone) == IMAGENET and backbone.fetch is not None:
+        say(f"ImageNet weights of {config.backbone}: downloading, unless Keras has them already")
+        backbone.fetch()
 
 
 def train(
