@@ -30,6 +30,7 @@ HEAVY = {"tensorflow", "keras", "onnx", "tf2onnx", "sklearn", "matplotlib", "h5p
 # The verbs of the workstation call the training side, inside their functions.
 WORKSTATION_VERBS = {
     "audit",
+    "bench",
     "compare",
     "crossfit",
     "evaluate",

@@ -31,6 +31,7 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
     "segment": ("allsub_edge.cli.segment", "show which pixels count as cells"),
     "check": ("allsub_edge.cli.check", "prove that a model file is whole and answers right here"),
     "verify": ("allsub_edge.cli.verify", "compare two model files field by field"),
+    "bench": ("allsub_edge.cli.bench", "measure speed and memory here; compare model files"),
     "info": ("allsub_edge.cli.info", "say what a model file is, learned from and is for"),
     "render": ("allsub_edge.cli.render", "draw artificial fields to try things out with"),
     "audit": (

@@ -1,0 +1,156 @@
+"""A benchmark's result for people: Markdown tables, and a chart (matplotlib)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from allsub_edge.benchmarks.stages import NAMES
+from allsub_edge.errors import UsageError
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join("-" if cell is None else str(cell) for cell in cells) + " |"
+
+
+def _table(head: list[str], rows: list[list[object]]) -> str:
+    return "\n".join([_row(*head), "|---" * len(head) + "|", *(_row(*row) for row in rows)])
+
+
+def _ms(value: float) -> str:
+    return f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def _health(state: Mapping[str, Any]) -> str:
+    parts = [f"load {state['load']}"]
+    if state["governor"]:
+        parts.append(f"governor {state['governor']}")
+    if state["clock_mhz"]:
+        parts.append(f"{state['clock_mhz']} MHz")
+    if state["temperature_c"] is not None:
+        parts.append(f"{state['temperature_c']:.0f} °C")
+    if state["throttled"] is not None:
+        parts.append(", ".join(state["throttled"]) or "not throttled")
+    return ", ".join(parts)
+
+
+def _machine(result: Mapping[str, Any]) -> str:
+    machine, health = result["machine"], result["health"]
+    name = machine["board"] or machine["cpu"] or "unknown processor"
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
+    features = ", ".join(machine["features"]) or "no int8 features known"
+    versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
+    return (
+        f"{name}, {machine['architecture']}, {cores}, {features}. {versions}. "
+        f"Before: {_health(health['before'])}. After: {_health(health['after'])}."
+    )
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The whole result as Markdown."""
+    models = result["models"]
+    parts = [_machine(result)]
+    for kind in result["plan"]["workloads"]:
+        rows: list[list[object]] = []
+        for row in models:
+            steady = row["steady"][kind]
+            numbers = [_ms(steady[key]) for key in ("p50_ms", "p90_ms", "p99_ms")]
+            rows.append([row["name"], *numbers, f"{steady['per_second']:.1f}", steady["count"]])
+        head = [f"{kind}, ms a field", "p50", "**p90**", "p99", "fields/s", "fields"]
+        parts.append(_table(head, rows))
+    if result["ratios"]:
+        rows = [
+            [
+                *(r["workload"], r["of"], r["against"], f"**{r['ratio']:.2f}**"),
+                f"{r['interval95'][0]:.2f} to {r['interval95'][1]:.2f}",
+                r["rounds"],
+            ]
+            for r in result["ratios"]
+        ]
+        head = ["workload", "time of", "against", "ratio", "95 % interval", "pairs"]
+        parts.append(_table(head, rows))
+    rows = [
+        [row["name"], row.get("threads"), f"{row['bytes'] / 1e6:.2f}" if "bytes" in row else None]
+        + [_ms(row["fresh"][k]) for k in ("import_ms", "open_ms", "first_answer_ms", "peak_mb")]
+        for row in models
+    ]
+    head = ["a process of its own", "threads", "file MB", "imports ms", "open ms"]
+    parts.append(_table([*head, "first answer ms", "peak MB"], rows))
+    parts += [_stages(row) for row in models if "stages" in row]
+    parts += [_variants(row) for row in models if "batches" in row or "threads_compared" in row]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _stages(row: Mapping[str, Any]) -> str:
+    rows = [
+        [kind, *(_ms(found[name]["p50_ms"]) for name in (*NAMES, "total"))]
+        for kind, found in row["stages"].items()
+    ]
+    text = _table([f"{row['name']}, p50 ms", *NAMES, "total"], rows)
+    share = row.get("graph_preparation")
+    if share:
+        low, high = share["share_interval95"]
+        text += (
+            f"\n\nOf the network stage, white balance and mask take {100 * share['share']:.0f} % "
+            f"({100 * low:.0f} to {100 * high:.0f})."
+        )
+    return text
+
+
+def _variants(row: Mapping[str, Any]) -> str:
+    rows: list[list[object]] = [
+        [f"batch {size}", _ms(found["p50_ms"]), _ms(found["p90_ms"]), None]
+        for size, found in row.get("batches", {}).items()
+    ]
+    for threads, found in row.get("threads_compared", {}).items():
+        up = found["speed_up"]
+        text = f"{up['ratio']:.2f} ({up['interval95'][0]:.2f} to {up['interval95'][1]:.2f})"
+        rows.append([f"threads {threads}", _ms(found["p50_ms"]), _ms(found["p90_ms"]), text])
+    return _table([f"{row['name']}, ms a field", "p50", "p90", "speed-up"], rows)
+
+
+def need_matplotlib() -> None:
+    """Raise UsageError ``matplotlib_missing`` before anything is measured in vain."""
+    if find_spec("matplotlib") is None:
+        raise UsageError(
+            "matplotlib_missing",
+            "a chart needs matplotlib: pip install 'allsub-edge[train]', or leave --chart away",
+        )
+
+
+def chart(result: Mapping[str, Any], path: Path) -> None:
+    """Draw p50 and p90 of every model and workload as a PNG.
+
+    Raises:
+        UsageError: ``matplotlib_missing``.
+    """
+    need_matplotlib()
+    from matplotlib.figure import Figure
+
+    from allsub_edge.atomic import replacing
+
+    kinds, models = result["plan"]["workloads"], result["models"]
+    figure = Figure(figsize=(8, 1.2 + 0.55 * len(models) * len(kinds)), layout="constrained")
+    axes = figure.subplots(len(kinds), 1, squeeze=False)[:, 0]
+    for axis, kind in zip(axes, kinds, strict=True):
+        names = [row["name"] for row in models]
+        middle = [row["steady"][kind]["p50_ms"] for row in models]
+        late = [row["steady"][kind]["p90_ms"] for row in models]
+        axis.barh(names, late, color="#c6d3e6", label="p90")
+        axis.barh(names, middle, height=0.45, color="#31588a", label="p50")
+        for index, value in enumerate(late):
+            axis.text(value, index, f" {value:.3g} ms", va="center", fontsize=8)
+        if max(late) > 20 * min(late):
+            axis.set_xscale("log")
+        axis.margins(x=0.18)
+        axis.invert_yaxis()
+        axis.set_title(kind, loc="left", fontsize=10)
+        axis.tick_params(labelsize=8)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    axes[0].legend(loc="lower right", fontsize=8, frameon=False)
+    axes[-1].set_xlabel("milliseconds a field, from the bytes of the file to the record")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
