@@ -39,12 +39,16 @@ class Check:
         return self.value >= self.limit if self.at_least else self.value <= self.limit
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready values."""
-        rate = isinstance(self.measured, Rate)
+        """JSON-ready values; a share of nothing has the value null."""
+        if isinstance(self.measured, Rate):
+            nothing = {"count": 0, "total": 0, "value": None, "interval95": None}
+            measured: Any = self.measured.to_dict() if self.measured.total else nothing
+        else:
+            measured = self.measured
         return {
             "name": self.name,
-            "measured": self.measured.to_dict() if isinstance(self.measured, Rate) else self.value,
-            "unit": "share" if rate else "number",
+            "measured": measured,
+            "unit": "share" if isinstance(self.measured, Rate) else "number",
             "limit": self.limit,
             "direction": "at least" if self.at_least else "at most",
             "met": self.met,

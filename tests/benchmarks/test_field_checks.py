@@ -102,7 +102,10 @@ def test_everything_is_measured_on_the_test_fields(
         assert (covered["measured"]["total"], covered["measured"]["value"]) == (1, 1.0)
     for name in CHANGES:
         assert found[f"{name}: wrong label"]["measured"]["count"] == 0
-    assert found["the same label, or none, at every size and format"]["met"]
+    everywhere = found["all fields: the same label, or none, everywhere"]
+    assert (everywhere["measured"]["value"], everywhere["limit"]) == (1.0, None)
+    labelled = found["fields with a label: the same one at every size, format"]
+    assert (labelled["measured"]["total"], labelled["met"]) == (0, False), "none, so none shown"
     out, err = capsys.readouterr()
     assert "NOT   classes in a prediction set" in out
     assert "Traceback" not in err
@@ -191,3 +194,4 @@ def test_a_limit_is_met_on_its_own_side() -> None:
     assert Check("n", 1.2).met is None
     assert not Check("n", Rate(0, 0), 0.95).met, "nothing measured is not met"
     assert Check("n", Rate(1, 2), 0.95).row().startswith("NOT")
+    assert json.dumps(Check("n", Rate(0, 0), 0.95).to_dict(), allow_nan=False)
