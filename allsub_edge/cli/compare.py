@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
     need_extra(())
     if args.out.exists() and not args.out.is_dir():
         raise UsageError("usage", f"{args.out}: is a file; give a folder for --out")
-    from allsub_edge.atomic import write_text
     from allsub_edge.evaluation import compare_page
     from allsub_edge.evaluation.compare import compare
+    from allsub_edge.evaluation.output import write_together
 
     with Bar() as bar:
         found = compare(args.paths, timed=not args.no_latency, say=bar.say)
@@ -72,8 +72,7 @@ def run(args: argparse.Namespace) -> int:
         "comparison.md": compare_page.markdown(found),
         "comparison.json": json.dumps({**found, "reports": kept}, indent=1, allow_nan=False) + "\n",
     }
-    for name, text in texts.items():
-        write_text(args.out / name, text)
+    write_together(args.out, texts)
     for row in compare_page.main_rows(found):
         print(f"{row[0]:<24} accuracy {row[2]}, ALL called Benign {row[3]}, {row[7]}, {row[8]} ms")
     for row in compare_page.pair_rows(found):

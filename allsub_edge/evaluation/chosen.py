@@ -218,7 +218,8 @@ def _of_role(samples: Sequence[Sample], split: Split, role: str, name: Path | st
         counts = ", ".join(f"{len(part)} {r}" for r, part in parts.items())
         raise DataError(
             "no_role_fields",
-            f"no field of role {role} here ({counts} by {name}): choose another --role or folder",
+            f"no field of role {role} here ({counts} by {name}): choose another --role or folder; "
+            "a run on all groups has no new fields, the folds of its cross-fit have",
         )
     missing = sorted({s.label for s in samples} - {s.label for s in found})
     if missing:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from allsub_edge.atomic import write_text
+from allsub_edge.atomic import replacing
 from allsub_edge.errors import DataError
 from allsub_edge.evaluation.evaluate import SCHEMA, Evaluation
 from allsub_edge.evaluation.markdown import markdown
@@ -24,19 +26,24 @@ def default_folder(subject: Path) -> Path:
 
 
 def write(evaluation: Evaluation, folder: Path, *, pictures: bool = True) -> list[Path]:
-    """Write ``report.html``, ``report.md`` and ``report.json``, each whole or not at all.
-
-    All three are made before the first is written, and the JSON, which ``compare`` reads, comes
-    last.
-    """
+    """Write ``report.html``, ``report.md`` and ``report.json``, all of them or none."""
     report = evaluation.report
-    texts = {
-        "report.html": page(report, evaluation.pictures if pictures else []),
-        "report.md": markdown(report),
-        REPORT: json.dumps(report, indent=1, allow_nan=False) + "\n",
-    }
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    return write_together(
+        folder,
+        {
+            "report.html": page(report, evaluation.pictures if pictures else []),
+            "report.md": markdown(report),
+            REPORT: json.dumps(report, indent=1, allow_nan=False) + "\n",
+        },
+    )
+
+
+def write_together(folder: Path, texts: Mapping[str, str]) -> list[Path]:
+    """Write several UTF-8 files; on a full disk none of them appears or changes."""
+    with ExitStack() as stack:
+        for name, text in texts.items():
+            temporary = stack.enter_context(replacing(folder / name))
+            temporary.write_bytes(text.encode("utf-8"))
     return [folder / name for name in texts]
 
 

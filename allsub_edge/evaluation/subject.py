@@ -282,6 +282,12 @@ def open_subject(path: Path, *, engine: str | None = None, threads: int | None =
     """
     if path.is_dir():
         if not (path / "config.json").is_file():
+            if (path / "fold1" / "config.json").is_file():
+                raise UsageError(
+                    "no_subject",
+                    f"{path}: a cross-fit of several runs; give one of its folds, such as "
+                    f"{path / 'fold1'}, which is evaluated on groups that it did not learn from",
+                )
             raise UsageError(
                 "no_subject",
                 f"{path}: a folder without config.json; give a run folder that allsub-edge train "

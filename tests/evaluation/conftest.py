@@ -69,6 +69,8 @@ def split_file(data: Path) -> Path:
 def _toy() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(backbones.BACKBONES, "toy", TOY)
+        # Batches are filled up to this; the test role of the toy data is far smaller.
+        patch.setattr("allsub_edge.evaluation.subject.BATCH", 16)
         yield
 
 

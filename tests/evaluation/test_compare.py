@@ -12,7 +12,7 @@ pytest.importorskip("tensorflow", reason="the training extra is not installed")
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
 from allsub_edge.cli.main import main
 from allsub_edge.errors import DataError, UsageError
-from allsub_edge.evaluation import bootstrap, output
+from allsub_edge.evaluation import bootstrap, compare_page, output
 from allsub_edge.evaluation.compare import compare
 from allsub_edge.evaluation.compare_page import markdown, page
 from allsub_edge.evaluation.evaluate import evaluate
@@ -61,22 +61,25 @@ def evaluated(
         copy = folder / source.name
         shutil.copytree(source, copy)
         found = evaluate(RunSubject(copy), data, quick=True, resamples=50)
-        output.write(found, output.default_folder(copy))
+        folder_of = output.default_folder(copy)
+        output.write_together(folder_of, {output.REPORT: json.dumps(found.report)})
         copies.append(copy)
     return copies
 
 
-def test_two_runs_are_compared_and_timed(
+def test_a_run_is_timed_beside_a_report(
     evaluated: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("tf2onnx", reason="the export extra is not installed")
-    assert main(["compare", *map(str, evaluated), "-o", str(tmp_path)]) == 0
+    shutil.copytree(evaluated[1] / "evaluation", tmp_path / "alone")
+    paths = [str(evaluated[0]), str(tmp_path / "alone")]
+    assert main(["compare", *paths, "-o", str(tmp_path)]) == 0
     told = capsys.readouterr().out
     assert "McNemar p" in told and NOT_A_MEDICAL_DEVICE in told
     stored = json.loads((tmp_path / "comparison.json").read_text("utf-8"))
-    for latency in stored["latency"]:
-        assert 0 < latency["p50_ms"] <= latency["p95_ms"] and latency["bytes"] > 10_000
-        assert "float32 ONNX" in latency["how"]
+    timed, alone = stored["latency"]
+    assert 0 < timed["p50_ms"] <= timed["p95_ms"] and timed["bytes"] > 10_000
+    assert "float32 ONNX" in timed["how"] and "report alone" in alone["how"]
     text = (tmp_path / "comparison.html").read_text("utf-8")
     assert "Accuracy against latency" in text and "http" not in text.partition("<body>")[2]
     table = (tmp_path / "comparison.md").read_text("utf-8")
@@ -88,6 +91,7 @@ def test_reports_alone_are_compared_without_times(evaluated: list[Path], tmp_pat
         shutil.copytree(copy / "evaluation", tmp_path / copy.name)
     found = compare([tmp_path / copy.name for copy in evaluated])
     assert all("report alone" in latency["how"] for latency in found["latency"])
+    assert compare_page._timed(found) is False
     assert "Accuracy against size" in page(found)
     (pair,) = found["pairs"]
     rights = [

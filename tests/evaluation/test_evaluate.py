@@ -19,8 +19,8 @@ from allsub_edge.atomic import write_bytes
 from allsub_edge.classes import CITATION, CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.classifier import Classifier
 from allsub_edge.cli.main import main
-from allsub_edge.errors import DataError
-from allsub_edge.evaluation import output
+from allsub_edge.errors import DataError, UsageError
+from allsub_edge.evaluation import output, page
 from allsub_edge.evaluation.evaluate import Evaluation, evaluate
 from allsub_edge.evaluation.subject import ModelSubject, RunSubject, open_subject
 from allsub_edge.training.dataset import fingerprint, load_fields, read_dataset
@@ -92,11 +92,11 @@ def test_the_page_holds_everything_and_fetches_nothing(found: Evaluation, tmp_pa
     found.report["worst"][0]["file"] = "Pro/<script>alert(1)</script>|a.png"
     html, markdown, numbers = output.write(found, tmp_path)
     text = html.read_text("utf-8")
-    page = _Links()
-    page.feed(text)
-    assert page.links and all(link.startswith("data:image/") for link in page.links)
-    assert "script" not in page.tags and "link" not in page.tags
-    assert sum(link.startswith("data:image/jpeg") for link in page.links) == len(found.pictures)
+    seen = _Links()
+    seen.feed(text)
+    assert seen.links and all(link.startswith("data:image/") for link in seen.links)
+    assert "script" not in seen.tags and "link" not in seen.tags
+    assert sum(link.startswith("data:image/jpeg") for link in seen.links) == len(found.pictures)
     for needed in (NOT_A_MEDICAL_DEVICE, CITATION, "no cell seen", "control", "Reliability"):
         assert needed in text
     assert not re.search(r"\bnan\b|None", re.sub(r"base64,[^\"]+", "", text))
@@ -109,9 +109,10 @@ def test_the_page_holds_everything_and_fetches_nothing(found: Evaluation, tmp_pa
     assert output.read(tmp_path) == found.report
 
 
-def test_pictures_can_be_left_out(found: Evaluation, tmp_path: Path) -> None:
-    html, *_ = output.write(found, tmp_path, pictures=False)
-    assert "image/jpeg" not in html.read_text("utf-8")
+def test_pictures_can_be_left_out(found: Evaluation) -> None:
+    without = page._worst(found.report, [])
+    assert "image/jpeg" not in without and "<table" in without
+    assert "image/jpeg" in page._worst(found.report, found.pictures)
 
 
 def test_the_verb_writes_into_the_run_and_says_the_main_things(
@@ -229,6 +230,46 @@ def test_a_damaged_calibration_names_its_file(run: Path, tmp_path: Path) -> None
     Run(tmp_path / "run").write_json("calibration.json", {**stored, "temperature": -1})
     with pytest.raises(DataError, match=r"calibration\.json"):
         open_subject(tmp_path / "run")
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "report.json").write_text("an earlier report")
+    real = Path.write_bytes
+
+    def full(path: Path, data: bytes) -> int:
+        if path.name.endswith(".md"):
+            real(path, data[:10])
+            raise OSError(28, "No space left on device")
+        return real(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        output.write_together(tmp_path, {"report.html": "a", "report.md": "b", "report.json": "c"})
+    assert [p.name for p in tmp_path.iterdir()] == ["report.json"]
+    assert (tmp_path / "report.json").read_text() == "an earlier report"
+
+
+def test_a_tflite_file_is_a_subject_too(tmp_path: Path, data: Path) -> None:
+    pytest.importorskip("ai_edge_litert", reason="the LiteRT extra is not installed")
+    from tests import toy_tflite
+
+    path = tmp_path / "toy.tflite"
+    write_bytes(path, toy_tflite.sealed())
+    subject = open_subject(path, threads=1)
+    fields = load_fields(data, read_dataset(data)[:2])
+    answers = subject.answer(fields)
+    with Classifier.load(path, threads=1) as classifier:
+        tops = [CLASSES.index(classifier.predict(field).top or "") for field in fields]
+    assert answers.top.tolist() == tops
+    assert "litert" in subject.identity()["engine"]
+
+
+def test_a_cross_fit_is_told_to_give_a_fold(tmp_path: Path) -> None:
+    Run(tmp_path / "fold1").write_json("config.json", {})
+    with pytest.raises(UsageError, match="fold1, which is evaluated on groups"):
+        open_subject(tmp_path)
 
 
 def test_reports_that_are_none_are_refused(tmp_path: Path) -> None:
