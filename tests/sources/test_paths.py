@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from allsub_edge.sources.paths import Item, expand
+from allsub_edge.sources.paths import Item, expand, natural_order
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -119,3 +120,27 @@ def test_it_is_lazy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not seen
     next(items)
     assert seen == [str(tmp_path / "a")]
+
+
+def test_ten_thousand_names_take_little(tmp_path: Path) -> None:
+    for number in range(10_000):
+        (tmp_path / f"field-{number}.jpg").symlink_to("nowhere.jpg")
+    items = expand([str(tmp_path)])
+    tracemalloc.start()
+    try:
+        assert next(items).source.endswith("field-0.jpg")
+        held, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    # Measured: 0.7 MB of names, twice that while they are sorted.
+    assert held < 1_200_000
+    assert peak < 2_500_000
+
+
+def test_the_order_is_that_of_numbers_and_never_depends_on_the_disk(tmp_path: Path) -> None:
+    names = ["f1", "f2", "F2", "f02", "f10", "f10b2", "f10b10", "f9a", "1", "02", "10", "a", "A"]
+    names = [f"{name}.png" for name in names]
+    wanted = ["1", "02", "10", "A", "a", "f1", "F2", "f02", "f2", "f9a", "f10", "f10b2", "f10b10"]
+    for shuffled in (names, names[::-1], sorted(names)):
+        natural_order(shuffled)
+        assert shuffled == [f"{name}.png" for name in wanted]
