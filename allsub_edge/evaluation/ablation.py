@@ -28,8 +28,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from allsub_edge.evaluation.answers import Answers
 from allsub_edge.evaluation.robustness import Material, Step, outcome
-from allsub_edge.evaluation.subject import BATCH, Answers, Fields, RunSubject, Subject, filled
+from allsub_edge.evaluation.subject import BATCH, Fields, RunSubject, Subject, filled
 from allsub_edge.imaging.white_balance import TARGET
 from allsub_edge.training.background import Background, place_cells, prepare_background
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from allsub_edge.evaluation import words
+from allsub_edge.evaluation.frame import framed, grid
 from allsub_edge.evaluation.markdown import table
-from allsub_edge.evaluation.page import framed, grid
 from allsub_edge.evaluation.plots import COLOURS, Figures
 from allsub_edge.report.html import escaped
 

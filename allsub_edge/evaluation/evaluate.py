@@ -13,10 +13,12 @@ import numpy as np
 
 from allsub_edge.classes import CITATION, CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.evaluation import ablation, bootstrap, measures, robustness, trust
+from allsub_edge.evaluation.answers import Answers
 from allsub_edge.evaluation.baselines import baselines
 from allsub_edge.evaluation.chosen import Chosen, choose
+from allsub_edge.evaluation.conditions import conditions
 from allsub_edge.evaluation.robustness import Material
-from allsub_edge.evaluation.subject import BATCH, Answers, Fields, Subject
+from allsub_edge.evaluation.subject import BATCH, Fields, Subject
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.training.dataset import Sample, fingerprint, load_fields, read_dataset
 from allsub_edge.training.metrics import Labels, confusion
@@ -109,7 +111,7 @@ def evaluate(
     mask = get_recipe(CELLS).mask
     material = Material(fields, np.stack([mask(f) for f in fields]), labels, chosen.groups)
     held = load_fields(data, chosen.calibration)
-    total = (1 + ablation.count(subject) + len(robustness.conditions(quick))) * len(fields)
+    total = (1 + ablation.count(subject) + len(conditions(quick))) * len(fields)
     shown.begin(total + len(held))
     plain = _answered(subject, fields, shown)
     held_answers = _answered(subject, held, shown) if len(held) else None

@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from allsub_edge.evaluation.robustness import FAMILIES
+from allsub_edge.evaluation.conditions import FAMILIES
 
 BLUE: Final[str] = "#2b5fab"
 RED: Final[str] = "#a11d2c"

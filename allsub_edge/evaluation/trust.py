@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from allsub_edge.classes import CLASSES
+from allsub_edge.evaluation.answers import NO_LABEL, Answers
 from allsub_edge.evaluation.bootstrap import rate_interval
 from allsub_edge.evaluation.measures import number
-from allsub_edge.evaluation.subject import NO_LABEL, Answers
 from allsub_edge.model_file.entries import Calibration
 from allsub_edge.statistics import Rate
 from allsub_edge.training.calibrate import fit_conformal, fit_temperature, softmax

@@ -8,8 +8,9 @@ import pytest
 
 from allsub_edge.classes import CLASSES
 from allsub_edge.evaluation import robustness
-from allsub_edge.evaluation.robustness import CONDITIONS, Material
-from allsub_edge.evaluation.subject import NO_LABEL, Answers
+from allsub_edge.evaluation.answers import NO_LABEL, Answers
+from allsub_edge.evaluation.conditions import CONDITIONS, FAMILIES, conditions
+from allsub_edge.evaluation.robustness import Material
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.imaging.render import render_field
 from allsub_edge.training.background import background_colour
@@ -112,10 +113,10 @@ def test_labels_given_and_wrong_labels_are_counted(material: Material) -> None:
 
 
 def test_the_quick_grid_is_a_part_of_the_grid(material: Material) -> None:
-    quick = [c.key for c in robustness.conditions(quick=True)]
+    quick = [c.key for c in conditions(quick=True)]
     assert set(quick) < {c.key for c in CONDITIONS} and 10 < len(quick) < len(CONDITIONS) / 2
     assert len({c.key for c in CONDITIONS}) == len(CONDITIONS)
-    assert {c.family for c in CONDITIONS} == set(robustness.FAMILIES)
+    assert {c.family for c in CONDITIONS} == set(FAMILIES)
 
 
 def test_random_gains_are_the_condition_of_the_training_evaluation(material: Material) -> None:
