@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -29,12 +29,14 @@ class Unseen:
         labels: name of the true class of each.
         groups: the group of look-alikes of each; groups of two classes may have the same name.
         files: path of each in the data set.
+        roles: the role of each in the split.
     """
 
     fields: npt.NDArray[np.uint8]
     labels: list[str]
     groups: list[str]
     files: list[str]
+    roles: list[str]
 
 
 def unseen_fields(
@@ -62,6 +64,21 @@ def unseen_fields(
         raise UsageError(
             "role", f"the model was made with the role {role!r}: measure on {UNSEEN_ROLES[0]}"
         )
+    return fields_of((role,), data, training, split_file, say)
+
+
+def fields_of(
+    roles: Sequence[str],
+    data: Path,
+    training: Mapping[str, Any],
+    split_file: Path | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Unseen:
+    """The fields of some roles, whatever the model owes to them; else as :func:`unseen_fields`.
+
+    Raises:
+        DataError: as :func:`unseen_fields`.
+    """
     samples = read_dataset(data)
     if split_file is None:
         say("looking for duplicates and grouping neighbouring file numbers")
@@ -80,7 +97,7 @@ def unseen_fields(
         )
     split.check(samples)
     by_file = {sample.file: sample for sample in samples}
-    rows = [row for row in split.rows if row.role == role]
+    rows = [row for row in split.rows if row.role in roles]
     if not rows:
         raise DataError(
             "no_unseen",
@@ -92,4 +109,5 @@ def unseen_fields(
         labels=[row.label for row in rows],
         groups=[row.group for row in rows],
         files=[row.file for row in rows],
+        roles=[row.role for row in rows],
     )
