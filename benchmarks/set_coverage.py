@@ -129,7 +129,8 @@ def calibrating_groups(seen: Unseen) -> list[int]:
 def _logits(classifier: Classifier, fields: npt.NDArray[np.uint8]) -> Floats:
     """Logarithms of the model's probabilities: logits up to a constant and the temperature."""
     rows = [classifier.engine.run(field[None]).probabilities[0] for field in fields]
-    return np.log(np.clip(np.stack(rows), 1e-12, 1)).astype(np.float32)
+    logits: Floats = np.log(np.clip(np.stack(rows), 1e-12, 1)).astype(np.float32)
+    return logits
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
