@@ -1,4 +1,7 @@
-"""A data folder of rendered fields and toy runs on it, made once for all tests here."""
+"""A data folder of rendered fields and toy runs on it, made once for all tests here.
+
+All have the scope of this package: what they patch is as it was when the tests elsewhere run.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +47,7 @@ CONFIG = TrainConfig(
 )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twelve rendered fields of each class; an image's content depends on class and number."""
     folder = tmp_path_factory.mktemp("evaluation") / "data"
@@ -55,7 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def split_file(data: Path) -> Path:
     samples = read_dataset(data)
     groups = assign_groups(samples, [], block=2)
@@ -65,7 +68,7 @@ def split_file(data: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def _toy() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(backbones.BACKBONES, "toy", TOY)
@@ -83,13 +86,13 @@ def _trained(folder: Path, data: Path, split: Path, config: TrainConfig) -> Path
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run(data: Path, split_file: Path, _toy: None) -> Path:
     """A finished toy run, fusion mask_pool."""
     return _trained(data.parent / "toy-run", data, split_file, CONFIG)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def branches_run(data: Path, split_file: Path, _toy: None) -> Path:
     """A finished toy run, fusion branches, of another seed."""
     config = dataclasses.replace(CONFIG, fusion="branches", seed=2)
