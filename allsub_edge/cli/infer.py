@@ -19,8 +19,9 @@ from allsub_edge.errors import UsageError
 if TYPE_CHECKING:
     from types import FrameType
 
-    from allsub_edge.classifier import Field
+    from allsub_edge.classifier import Classifier, Field
     from allsub_edge.cli.overlay import Overlays
+    from allsub_edge.cli.workers import Workers
     from allsub_edge.errors import AllsubError
     from allsub_edge.prediction import Prediction
 
@@ -33,15 +34,17 @@ FORMATS: Final[tuple[str, ...]] = ("text", "ndjson", "json", "csv")
 MAX_THREADS: Final[int] = 256
 """More threads than any processor this is for; a slip of the finger must not start thousands."""
 
+MAX_WORKERS: Final[int] = 64
+
 HELP: Final[str] = """\
 Name the subtype in each field: one record per field, in the order given.
 
 Each line says how far the device stands behind its answer: ok (it does), uncertain (more than
 one class is possible), unfit (the field cannot be judged, and why), error (it cannot be read).
 A bad file does not stop the others. Exit code: 0 every input was processed, 1 some were not,
-2 nothing was done because of a usage or set-up error. SIGTERM: the field at hand is finished and
-its record written, then the exit code is 143; a file named with -o does not appear then, since it
-would not be whole.
+2 nothing was done because of a usage or set-up error. SIGTERM: the field at hand (with --workers:
+each field that was begun) is finished and its record written, then the exit code is 143; a file
+named with -o does not appear then, since it would not be whole.
 """
 
 
@@ -49,6 +52,14 @@ def _threads(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
         raise argparse.ArgumentTypeError(
             f"must be a whole number from 1 to {MAX_THREADS}, not {text!r}"
+        )
+    return int(text)
+
+
+def _workers(text: str) -> int:
+    if not text.isdecimal() or int(text) > MAX_WORKERS:
+        raise argparse.ArgumentTypeError(
+            f"must be a whole number from 0 to {MAX_WORKERS}, not {text!r}"
         )
     return int(text)
 
@@ -73,6 +84,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--threads", type=_threads, metavar="N", help="default: the usable cores, at most 4"
+    )
+    parser.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N",
+        default=1,
+        help="processes that answer at once; records keep their order; 0: one for each core. Each "
+        "takes the memory of a whole run, and one thread unless --threads says more [1]",
     )
     parser.add_argument("--quiet", action="store_true", help="no summary and no progress on stderr")
 
@@ -183,15 +202,33 @@ def summary(counts: Counter[str], seconds: float) -> str:
     return f"{total} {'field' if total == 1 else 'fields'}: {', '.join(parts)}{pace}"
 
 
+def _answering(args: argparse.Namespace) -> Classifier | Workers:
+    """What answers: this process, or several others; both have ``view_many``."""
+    if args.workers == 1:
+        from allsub_edge.classifier import Classifier
+
+        return Classifier.load(args.model, threads=args.threads)
+    from allsub_edge.cli.workers import Workers, default_workers
+
+    count = args.workers or default_workers()
+    return Workers(args.model, count, args.threads or 1, views=args.overlay is not None)
+
+
+def _overlays(args: argparse.Namespace) -> Overlays | None:
+    if args.overlay is None:
+        return None
+    from allsub_edge.cli.overlay import Overlays
+
+    return Overlays(args.overlay, args.paths)
+
+
 def run(args: argparse.Namespace) -> int:
     """Answer for every input; returns 0, or 1 when some could not be processed.
 
     Raises:
         UsageError, ModelFileError: before the first record.
     """
-    from allsub_edge.classifier import Classifier
     from allsub_edge.cli.formats import WRITERS
-    from allsub_edge.cli.overlay import Overlays
 
     if args.paths.count(STDIN) > 1:
         raise UsageError("usage", "- was given twice: standard input holds one image")
@@ -199,8 +236,8 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("usage", "-: standard input is a terminal: pipe an image in")
     counts: Counter[str] = Counter()
     stop = _Stop()
-    with Classifier.load(args.model, threads=args.threads) as classifier:
-        overlays = None if args.overlay is None else Overlays(args.overlay, args.paths)
+    with _answering(args) as classifier:
+        overlays = _overlays(args)
         to_file = args.out is not None or not sys.stdout.isatty()
         progress = _Progress(to_file and sys.stderr.isatty() and not args.quiet)
         started = perf_counter()
