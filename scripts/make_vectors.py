@@ -27,6 +27,8 @@ import numpy.typing as npt
 
 from allsub_edge import models
 from allsub_edge.atomic import write_bytes, write_text
+from allsub_edge.case.rule import FieldCounts, decide
+from allsub_edge.classes import CLASSES
 from allsub_edge.classifier import Classifier
 from allsub_edge.errors import AllsubError, FieldError, ModelFileError
 from allsub_edge.imaging.decode import decode
@@ -139,6 +141,53 @@ def resize_vectors() -> list[dict[str, Any]]:
     return found
 
 
+def _counts(fit: int, kind: int) -> tuple[list[int], list[int], int]:
+    """Votes and prediction sets of a case, and how many of those sets have any leukaemia.
+
+    Whole numbers only: most fields say one class, every ``step``-th says another, and further
+    sets have a second class or miss the first.
+    """
+    main, other = kind % 4, (kind // 4 + kind + 1) % 4
+    step = (2, 3, 6, 11, 99)[kind % 5]
+    wide = (1, 4, 9, 99)[kind % 4]
+    votes, sets, sick = [0] * 4, [0] * 4, 0
+    for number in range(fit):
+        says = other if number % step == step - 1 else main
+        chosen = {says, main if number % wide == wide - 1 else says}
+        if kind % 7 == 6 and number % 2:
+            chosen = set()
+        if number % wide == wide - 1:
+            chosen |= {other}
+        votes[says] += 1
+        for index in chosen:
+            sets[index] += 1
+        sick += bool(chosen - {0})
+    return votes, sets, sick
+
+
+def case_vectors() -> list[dict[str, Any]]:
+    """Counts of the fields of a case, and what the rule for cases makes of them."""
+    found = []
+    for kind in range(28):
+        for fit in (4, 30) if kind % 2 else (3, 8, 30) if kind else (0, 8, 40):
+            votes, sets, sick = _counts(fit, kind)
+            means = {name: votes[i] / fit for i, name in enumerate(CLASSES)} if fit else {}
+            given = {
+                "means": {name: round(value, 6) for name, value in means.items()},
+                "votes": dict(zip(CLASSES, votes, strict=True)),
+                "in_sets": dict(zip(CLASSES, sets, strict=True)),
+                "leukaemia_in_set": sick,
+            }
+            counts = FieldCounts(ok=fit, unfit=(kind % 3) * fit)
+            decision = decide(**given, fields=counts)
+            found.append(
+                given
+                | {"fit": counts.fit, "unfit": counts.unfit}
+                | {"expected": decision._asdict()}
+            )
+    return found
+
+
 def describe(name: str, rgb: Field) -> dict[str, Any]:
     """What must come out of one field before the model runs."""
     small = squash(rgb)
@@ -173,6 +222,7 @@ def build() -> tuple[dict[str, Field], dict[str, Any]]:
         "recipe": {"name": RECIPE, "version": get_recipe(RECIPE).version},
         "fields": [describe(name, rgb) for name, rgb in fields.items()],
         "resize_vectors": resize_vectors(),
+        "case_vectors": case_vectors(),
     }
     return fields, document
 
@@ -212,8 +262,10 @@ def expected_name(classifier: Classifier) -> str:
 
 
 def to_text(document: dict[str, Any]) -> str:
-    """Indented ASCII JSON, lists of numbers on one line."""
-    text = json.dumps(document, indent=1, ensure_ascii=True, allow_nan=False)
+    """Indented ASCII JSON, lists of numbers on one line, and every case vector."""
+    cases = document.get("case_vectors", [])
+    shown = document | {"case_vectors": []} if cases else document
+    text = json.dumps(shown, indent=1, ensure_ascii=True, allow_nan=False)
     lines: list[str] = []
     for line in text.split("\n"):
         # A number, or the bracket that ends a list of them, joins the line before.
@@ -225,7 +277,9 @@ def to_text(document: dict[str, Any]) -> str:
             lines[-1] += gap + bare
         else:
             lines.append(line)
-    return "\n".join(lines) + "\n"
+    text = "\n".join(lines) + "\n"
+    rows = [f"  {json.dumps(case, ensure_ascii=True, allow_nan=False)}" for case in cases]
+    return text.replace('"case_vectors": []', '"case_vectors": [\n' + ",\n".join(rows) + "\n ]")
 
 
 def _png(rgb: Field) -> bytes:

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from allsub_edge import models
+from allsub_edge.case import CASE_REASONS
+from allsub_edge.classes import CLASSES
 from allsub_edge.classifier import Classifier
 from allsub_edge.errors import FieldError, ModelFileError
 from allsub_edge.imaging.decode import decode
@@ -74,6 +76,13 @@ def test_the_fields_exercise_the_resize(document: dict[str, Any]) -> None:
     assert any(width < 224 and height < 224 for width, height in sizes)
     assert any(width > 224 > height for width, height in sizes)
     assert len({entry["mask_sha256"] for entry in document["fields"]}) > len(sizes)
+
+
+def test_the_cases_exercise_the_rule(document: dict[str, Any]) -> None:
+    decisions = [case["expected"] for case in document["case_vectors"]]
+    assert {code for given in decisions for code in given["reasons"]} == set(CASE_REASONS)
+    assert {given["status"] for given in decisions} == {"ok", "uncertain", "unfit"}
+    assert {given["label"] for given in decisions} == {None, *CLASSES}
 
 
 def test_spoilt_files_are_refused_with_their_code(maker: ModuleType, document: Any) -> None:

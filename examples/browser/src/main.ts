@@ -4,15 +4,17 @@ import * as ort from "onnxruntime-web/wasm";
 import wasmUrl from "onnxruntime-web/ort-wasm-simd-threaded.wasm?url";
 
 import { startCamera, stopCamera } from "./camera.js";
-import { summarise } from "./core/case.js";
+import { FIELDS_NEEDED, summarise } from "./core/case.js";
 import { NOT_A_MEDICAL_DEVICE } from "./core/classes.js";
 import { Classifier, type Answer, type Pixels } from "./core/classifier.js";
 import { AppError, ModelFileError } from "./core/errors.js";
+import { sha256 } from "./core/model-file.js";
 import { canvasIsExact, decodeFile, grabFrame } from "./pixels.js";
 import { aboutModel } from "./view/about.js";
-import { card } from "./view/card.js";
+import { card, shortAnswer } from "./view/card.js";
 import { caseView } from "./view/case.js";
-import { byId } from "./view/dom.js";
+import { byId, plural } from "./view/dom.js";
+import { listenToEnlarged } from "./view/enlarge.js";
 import "./style.css";
 
 // One thread: more need cross-origin isolation, which a plain static server does not give.
@@ -21,6 +23,9 @@ ort.env.wasm.wasmPaths = { wasm: wasmUrl };
 
 const started = performance.now();
 const answers: Answer[] = [];
+/** Hashes of the fields of this case, as the model saw them: one field twice is one observation. */
+const seen = new Set<string>();
+let repeats = 0;
 let classifier: Classifier | null = null;
 
 const model = byId("model");
@@ -84,11 +89,19 @@ function setReady(ready: boolean): void {
   cameraButton.disabled = !ready || !navigator.mediaDevices?.getUserMedia;
 }
 
-async function read(source: string, decode: () => Promise<Pixels>): Promise<void> {
+/** Read one field; gives its answer, or null for one that this case has already. */
+async function read(source: string, decode: () => Promise<Pixels>): Promise<Answer | null> {
   const given = await classifier!.predict(source, decode);
+  const hash = given.field && (await sha256(new Uint8Array(given.field)));
+  if (hash && seen.has(hash)) {
+    repeats++;
+    caseView(byId("case"), summarise(answers.map(({ prediction }) => prediction)), repeats);
+    return null;
+  }
+  if (hash) seen.add(hash);
   answers.push(given);
   byId("cards").append(card(given));
-  caseView(byId("case"), summarise(answers.map(({ prediction }) => prediction)));
+  caseView(byId("case"), summarise(answers.map(({ prediction }) => prediction)), repeats);
   byId("nothing").hidden = true;
   byId<HTMLButtonElement>("save").disabled = false;
   byId<HTMLButtonElement>("clear").disabled = false;
@@ -97,29 +110,48 @@ async function read(source: string, decode: () => Promise<Pixels>): Promise<void
   }
   // For pages that embed this one, and for its tests.
   document.dispatchEvent(new CustomEvent("allsub-edge:answer", { detail: given }));
+  return given;
 }
 
-async function readFiles(list: readonly File[]): Promise<void> {
+let reading: Promise<void> = Promise.resolve();
+
+/** Files that are given while others are being read wait for their turn. */
+function readFiles(list: readonly File[]): Promise<void> {
+  reading = reading.then(() => readFilesNow(list));
+  return reading;
+}
+
+async function readFilesNow(list: readonly File[]): Promise<void> {
   if (!classifier || !list.length) return;
   problem.textContent = "";
+  const meter = byId<HTMLProgressElement>("meter");
+  meter.max = list.length;
+  meter.hidden = list.length < 2;
+  const before = repeats;
   let done = 0;
   try {
     for (const file of list) {
+      meter.value = done;
       progress.textContent = `Reading ${++done} of ${list.length}: ${file.name}`;
       await read(file.name, () => decodeFile(file, file.name));
       // A breath for the browser, so that it can draw and react.
       await new Promise((resume) => setTimeout(resume));
     }
+    const again = repeats - before;
     progress.textContent =
-      list.length === 1 ? `${list[0]!.name} read.` : `${list.length} fields read.`;
+      (list.length === 1 ? `${list[0]!.name} read` : `${plural(list.length, "field")} read`) +
+      (again ? `; ${again} of them already in this case, left out.` : ".");
   } catch (error) {
     progress.textContent = "";
     complain(error);
   }
+  meter.hidden = true;
 }
 
 function clear(): void {
   answers.length = 0;
+  seen.clear();
+  repeats = 0;
   byId("cards").replaceChildren();
   byId("case").hidden = true;
   byId("nothing").hidden = false;
@@ -155,8 +187,10 @@ async function takePicture(): Promise<void> {
   problem.textContent = "";
   const source = `camera-${++pictures}`;
   try {
-    await read(source, async () => grabFrame(video, source));
-    progress.textContent = `${source} read.`;
+    const given = await read(source, async () => grabFrame(video, source));
+    progress.textContent = given
+      ? `${source}: ${shortAnswer(given.prediction)}.`
+      : `${source} is the same picture as one before, left out.`;
   } catch (error) {
     complain(error);
   }
@@ -195,7 +229,9 @@ function listen(): void {
 }
 
 byId("notice").textContent = NOT_A_MEDICAL_DEVICE;
+byId("nothing").textContent = `No field yet. Give the fields of one smear: ${FIELDS_NEEDED}.`;
 listen();
+listenToEnlarged();
 if (canvasIsExact()) {
   void openModel("model.onnx", fetchModel);
 } else {

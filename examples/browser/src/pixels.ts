@@ -13,11 +13,17 @@ import { readImageHeader } from "./core/image-file.js";
  * @throws FieldError with the Python package's codes.
  */
 export async function decodeFile(blob: Blob, source: string): Promise<Pixels> {
-  const header = readImageHeader(new Uint8Array(await blob.arrayBuffer()), source, [
-    "jpeg",
-    "png",
-    "bmp",
-  ]);
+  let bytes: ArrayBuffer;
+  try {
+    bytes = await blob.arrayBuffer();
+  } catch {
+    // A dropped folder looks like a file until it is read.
+    throw new FieldError(
+      "unreadable",
+      `${source}: cannot be read; if it is a folder, give the files in it`,
+    );
+  }
+  const header = readImageHeader(new Uint8Array(bytes), source, ["jpeg", "png", "bmp"]);
   let bitmap: ImageBitmap;
   try {
     bitmap = await createImageBitmap(blob, {

@@ -25,6 +25,8 @@ export interface Answer {
   field: Uint8Array | null;
   /** The model's cell mask, 0/1, 224x224; null if the model did not run. */
   mask: Uint8Array | null;
+  /** Of the decoded field, upright; null if it could not be read. */
+  size: { width: number; height: number } | null;
 }
 
 /** What of onnxruntime-web or onnxruntime-node is used. */
@@ -115,8 +117,10 @@ export class Classifier {
       last = now;
     };
     let field: Uint8Array;
+    let size: Answer["size"];
     try {
       const pixels = await decode();
+      size = { width: pixels.width, height: pixels.height };
       refuseGrey(pixels.data, pixels.channels, source);
       lap("decode");
       field = squash(pixels.data, pixels.width, pixels.height, pixels.channels);
@@ -125,7 +129,7 @@ export class Classifier {
       if (!(error instanceof AppError)) throw error;
       lap("decode");
       const prediction = failed(source, error, timing, this.info);
-      return { prediction, field: null, mask: null };
+      return { prediction, field: null, mask: null, size: null };
     }
     const { probabilities, distance, mask } = await this.run(field, source);
     lap("infer");
@@ -134,7 +138,7 @@ export class Classifier {
     const reasons = judge(quality, calibration);
     lap("prepare");
     const given = { source, reasons, quality, timing_ms: timing, model: this.info };
-    return { prediction: answer(given, probabilities, calibration.conformal), field, mask };
+    return { prediction: answer(given, probabilities, calibration.conformal), field, mask, size };
   }
 
   private async run(

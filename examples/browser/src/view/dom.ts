@@ -1,4 +1,4 @@
-/** Two helpers, so that the views need no framework. */
+/** Small helpers, so that the views need no framework. */
 
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
   const found = document.getElementById(id);
@@ -22,3 +22,6 @@ export function el<K extends keyof HTMLElementTagNameMap>(
 
 /** `0.0712` -> `7.1 %`. */
 export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`;
+
+export const plural = (count: number, word: string): string =>
+  `${count} ${word}${count === 1 ? "" : "s"}`;

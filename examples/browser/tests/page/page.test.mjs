@@ -100,6 +100,11 @@ test("a photograph that is no smear is refused, with the reason in words", async
   const card = page.locator(".card");
   assert.match(await card.locator(".verdict").innerText(), /Not fit to judge/);
   assert.equal(await card.locator(".why li").count(), answer.reasons.length);
+  // What the model computed is no answer: it is shown to those who ask for it.
+  assert.equal(await card.locator(".bars").isVisible(), false);
+  await card.locator(".computed summary").click();
+  assert.equal(await card.locator(".bars").isVisible(), true);
+  assert.equal(await card.locator(".bars .marked").count(), 0);
   await context.close();
 });
 
@@ -129,6 +134,72 @@ test("broken, grey, tiny, transparent and foreign files are explained; the rest 
   await context.close();
 });
 
+test("several fields make a case by the package's rule; a field given again is left out", async () => {
+  const { page, context } = await open(stage);
+  const wanted = expected();
+  const fields = wanted.map(({ file }) => join(VECTORS, file));
+  await give(page, fields);
+  const box = page.locator("#case");
+  const fit = wanted.filter(({ status }) => ["ok", "uncertain"].includes(status)).length;
+  const unfit = wanted.length - fit;
+  // Drawn fields are mostly refused, so the rule gives no label to a case of them.
+  assert.match(await box.locator(".verdict").innerText(), /No label for this case/);
+  const why = await box.locator(".why").innerText();
+  assert.equal(/more fields were unfit than fit/.test(why), unfit > fit);
+  assert.match(await box.innerText(), new RegExp(`${unfit} fields not fit to judge`));
+  assert.match(await box.innerText(), new RegExp(`of ${fit} fit fields say`));
+  await page.setInputFiles("#files", fields.slice(0, 3));
+  await page.waitForFunction(() => /already in this case/.test(document.querySelector("#progress").innerText));
+  assert.equal(await page.locator(".card").count(), wanted.length);
+  assert.match(await page.locator("#case-title").innerText(), /3 given again and left out/);
+  await page.click("#clear");
+  await give(page, fields.slice(0, 1));
+  assert.equal(await box.isVisible(), false);
+  await context.close();
+});
+
+test("a field is enlarged in its own proportions, by mouse and keyboard, with and without mask", async () => {
+  const { page, context } = await open(stage);
+  await give(page, [join(VECTORS, "fields/benign-300x200.png")]);
+  await page.click(".enlarge");
+  const large = page.locator("#large");
+  const box = await large.locator(".picture").boundingBox();
+  assert.ok(Math.abs(box.width / box.height - 1.5) < 0.01, `${box.width}x${box.height}`);
+  assert.ok(box.height > 400 && box.y >= 0 && box.y + box.height <= 720);
+  assert.match(await large.locator("h2").innerText(), /^benign-300x200\.png: Not fit to judge/);
+  assert.equal(await large.locator("canvas.mask").isVisible(), true);
+  await page.click("#large-mask");
+  assert.equal(await large.locator("canvas.mask").isVisible(), false);
+  await page.keyboard.press("Escape");
+  assert.equal(await large.isVisible(), false);
+  // The focus is back on the picture: Enter opens it again.
+  await page.keyboard.press("Enter");
+  assert.equal(await large.isVisible(), true);
+  await page.click("#large-close");
+  assert.equal(await large.isVisible(), false);
+  await context.close();
+});
+
+test("a folder that is dropped is explained, and the file beside it is read", async () => {
+  const { page, context } = await open(stage);
+  const bytes = [...readFileSync(join(VECTORS, vectors.fields[0].file))];
+  await page.evaluate((given) => {
+    const folder = new File([], "slides");
+    // What browsers do with a folder: it has a name, and cannot be read.
+    folder.arrayBuffer = () => Promise.reject(new DOMException("no file", "NotFoundError"));
+    const files = [folder, new File([new Uint8Array(given)], "field.png")];
+    const event = new Event("drop", { bubbles: true, cancelable: true });
+    Object.defineProperty(event, "dataTransfer", { value: { files } });
+    document.querySelector("#drop").dispatchEvent(event);
+  }, bytes);
+  await page.waitForFunction(() => window.answers.length === 2);
+  const [folder, field] = await page.evaluate(() => window.answers.map((a) => a.prediction));
+  assert.equal(folder.error.code, "unreadable");
+  assert.match(await page.locator(".card").first().innerText(), /slides: cannot be read; if it is a folder/);
+  assert.equal(field.error, null);
+  await context.close();
+});
+
 test("a model with one flipped byte is refused, whether served or given by hand", async () => {
   const flipped = Buffer.from(model);
   flipped[flipped.length >> 1] ^= 1;
@@ -136,6 +207,7 @@ test("a model with one flipped byte is refused, whether served or given by hand"
     route: ["**/model.onnx", (route) => route.fulfill({ body: flipped })],
   });
   assert.match(await served.page.locator("#problem").innerText(), /damaged or was edited/);
+  await shot(served.page, "model-refused", false);
   assert.equal(await served.page.locator("#choose").isDisabled(), true);
   // A good file given by hand mends it.
   await served.page.setInputFiles("#model-file", [named("good.onnx", model, "")]);
@@ -266,27 +338,48 @@ function faintTexts() {
 
 const VIEWS = [
   ["desktop-light", { colorScheme: "light", viewport: { width: 1280, height: 900 } }],
-  ["tablet-dark", { colorScheme: "dark", viewport: { width: 820, height: 1180 } }],
-  ["phone-light", { colorScheme: "light", viewport: { width: 390, height: 844 } }],
+  ["desktop-dark", { colorScheme: "dark", viewport: { width: 1280, height: 900 } }],
+  ["tablet-light", { colorScheme: "light", viewport: { width: 820, height: 1180 }, hasTouch: true }],
+  ["tablet-dark", { colorScheme: "dark", viewport: { width: 820, height: 1180 }, hasTouch: true }],
+  ["phone-light", { colorScheme: "light", viewport: { width: 390, height: 844 }, hasTouch: true }],
 ];
+
+async function shot(page, name, fullPage = true) {
+  mkdirSync("screenshots", { recursive: true });
+  await page.screenshot({ path: `screenshots/${name}.png`, fullPage });
+}
 
 for (const [name, options] of VIEWS) {
   test(`${name}: text has contrast, nothing is wider than the screen`, async () => {
-    const { page, context } = await open(stage, options);
+    const { page, context } = await open(stage, { ...options, permissions: ["camera"] });
+    await shot(page, `${name}-empty`, false);
     await give(page, [
-      ...vectors.fields.slice(0, 4).map(({ file }) => join(VECTORS, file)),
+      ...vectors.fields.slice(0, 5).map(({ file }) => join(VECTORS, file)),
       named("holiday.png", landscape()),
       named("broken.png", Buffer.from("This is a text.")),
     ]);
-    await page.evaluate(() => document.querySelectorAll("details").forEach((d) => (d.open = d.matches(".about"))));
-    assert.deepEqual(await page.evaluate(faintTexts), []);
-    const [wide, screen] = await page.evaluate(() => [
-      document.documentElement.scrollWidth,
-      document.documentElement.clientWidth,
-    ]);
-    assert.ok(wide <= screen, `${wide} > ${screen}`);
-    mkdirSync("screenshots", { recursive: true });
-    await page.screenshot({ path: `screenshots/${name}.png`, fullPage: true });
+    const fits = async (what) => {
+      assert.deepEqual(await page.evaluate(faintTexts), [], what);
+      const [wide, screen] = await page.evaluate(() => [
+        document.documentElement.scrollWidth,
+        document.documentElement.clientWidth,
+      ]);
+      assert.ok(wide <= screen, `${what}: ${wide} > ${screen}`);
+    };
+    await fits("as it comes");
+    await shot(page, name);
+    await page.evaluate(() => document.querySelectorAll("details").forEach((d) => (d.open = true)));
+    await fits("everything open");
+    await shot(page, `${name}-open`);
+    await page.evaluate(() => document.querySelectorAll("details").forEach((d) => (d.open = false)));
+    await page.locator(".enlarge").nth(1).click();
+    await fits("enlarged");
+    await shot(page, `${name}-enlarged`, false);
+    await page.click("#large-close");
+    await page.click("#camera");
+    await page.waitForFunction(() => document.querySelector("#video").videoWidth > 0);
+    await fits("camera");
+    await shot(page, `${name}-camera`, false);
     await context.close();
   });
 }

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { inflateSync } from "node:zlib";
 
-import { summarise } from "../../src/core/case.js";
+import { CASE_REASONS, decide, summarise } from "../../src/core/case.js";
 import { readImageHeader } from "../../src/core/image-file.js";
 import { parseManifest, type Calibration } from "../../src/core/manifest.js";
 import { openModelFile } from "../../src/core/model-file.js";
@@ -180,8 +180,23 @@ test("status, label and prediction set follow from the rounded probabilities", (
   assert.deepEqual(say([0.3, 0.3, 0.3, 0.1], [], null).prediction_set, ["Benign"]);
   const summary = summarise([sure, two, unfit]);
   assert.deepEqual(summary.statuses, { ok: 1, uncertain: 1, unfit: 1, error: 0 });
-  assert.equal(summary.labels.Pre, 1);
-  assert.ok(Math.abs(summary.mean!.Benign - 0.26) < 1e-9);
+  assert.deepEqual(summary.votes, { Benign: 1, Early: 0, Pre: 1, Pro: 0 });
+  assert.deepEqual(summary.inSets, { Benign: 1, Early: 1, Pre: 1, Pro: 0 });
+  assert.deepEqual([summary.leukaemiaInSet, summary.means!.Benign], [2, 0.26]);
+  assert.equal(summarise(Array(4).fill(sure)).label, "Pre");
+  assert.deepEqual(summarise([unfit]).reasons, ["no_fit_fields"]);
+});
+
+test("the rule for cases decides as the Python package does", () => {
+  assert.ok(vectors.case_vectors.length >= 40);
+  const told = new Set<string>();
+  for (const { expected, in_sets, leukaemia_in_set, means, ...given } of vectors.case_vectors) {
+    const counts = { ...given, means, inSets: in_sets, leukaemiaInSet: leukaemia_in_set };
+    const { notExcluded, ...decision } = decide(counts);
+    assert.deepEqual({ ...decision, not_excluded: notExcluded }, expected, JSON.stringify(counts));
+    expected.reasons.forEach((code: string) => told.add(code));
+  }
+  assert.deepEqual(told, new Set(Object.keys(CASE_REASONS)));
 });
 
 const MODEL = new Uint8Array(readFileSync("public/model.onnx"));
