@@ -32,6 +32,7 @@ WORKSTATION_VERBS = {
     "audit",
     "bench",
     "compare",
+    "compare_recipes",
     "crossfit",
     "evaluate",
     "evaluate_segmentation",

@@ -52,6 +52,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
         "allsub_edge.cli.evaluate_segmentation",
         "how well the recipes find white cells, against masks (extra: train)",
     ),
+    "compare-recipes": (
+        "allsub_edge.cli.compare_recipes",
+        "what each recipe is worth as the second channel (extra: train)",
+    ),
     "compare": (
         "allsub_edge.cli.compare",
         "evaluated runs side by side, with tests for their differences (extra: train)",
