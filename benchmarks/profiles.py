@@ -95,12 +95,12 @@ def _conv_kind(
 ) -> str:
     shapes = [shape for given in inputs for shape in given.values() if len(shape) == 4]
     if len(shapes) > 1:  # float weights stand among the inputs, packed int8 weights do not
-        return work.conv_kind(shapes[1][2:], 2 if shapes[1][1] == 1 < shapes[0][1] else 1)
+        return str(work.conv_kind(shapes[1][2:], 2 if shapes[1][1] == 1 < shapes[0][1] else 1))
     # Optimisers put words before and behind the name of the node that they replace.
     for key in sorted(groups, key=len, reverse=True):
         if key and key in name:
-            return work.conv_kind(kernels[key], groups[key])
-    return work.CONV
+            return str(work.conv_kind(kernels[key], groups[key]))
+    return str(work.CONV)
 
 
 # --- LiteRT ------------------------------------------------------------------------------------
@@ -241,14 +241,14 @@ class _LiteRt:
 def litert_kind(tag: str) -> str:
     """The kind of an operator by LiteRT's or XNNPACK's name for it; layers as 1x1 convolutions."""
     if "DWConv" in tag or tag == "DEPTHWISE_CONV_2D":
-        return work.DEPTH
+        return str(work.DEPTH)
     if tag.startswith("Convolution") or tag == "CONV_2D":
-        return work.CONV
+        return str(work.CONV)
     if tag.startswith("Fully Connected"):
-        return work.POINT
+        return str(work.POINT)
     if " Reduce" in tag or tag.startswith(("Mean", "Sum")):
-        return work.REDUCE
-    return work.kind_of(tag.replace(" ", "").replace("Average", "").replace("Max", "", 1))
+        return str(work.REDUCE)
+    return str(work.kind_of(tag.replace(" ", "").replace("Average", "").replace("Max", "", 1)))
 
 
 @contextmanager
