@@ -50,6 +50,11 @@ class TrainConfig:
         "before training, measure the extractor's batch-norm statistics anew on so many training "
         "fields (0: keep those of the starting weights)",
     )
+    settle: int = _option(
+        256,
+        "where batch norms learn too (no-frozen-batch-norm): before each validation, measure the "
+        "statistics of the averaged weights on so many training fields (0: keep the running ones)",
+    )
     frozen_blocks: int = _option(
         3, "leading blocks whose weights are never changed (0: all are trained)"
     )
@@ -103,6 +108,7 @@ class TrainConfig:
             (0 <= self.dropout < 1, "dropout must lie in [0, 1)"),
             (0 <= self.label_smoothing < 1, "label_smoothing must lie in [0, 1)"),
             (self.recalibrate >= 0, "recalibrate must be at least 0"),
+            (self.settle >= 0, "settle must be at least 0"),
             (self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}"),
             (0 <= self.teacher_weight <= 1, "teacher_weight must lie between 0 and 1"),
             (self.teacher_temperature > 0, "teacher_temperature must be above 0"),

@@ -23,7 +23,7 @@ from allsub_edge.training.distill import DistillationLoss, Teacher
 from allsub_edge.training.metrics import log_loss
 from allsub_edge.training.network import TwoChannelNetwork
 from allsub_edge.training.perturb import random_gains
-from allsub_edge.training.recalibrate import recalibrate
+from allsub_edge.training.recalibrate import recalibrate, settle
 from allsub_edge.training.run import Run
 
 Progress = Callable[[int, int, int, float], None]
@@ -107,6 +107,7 @@ class Trainer:
         self._steps = steps_per_epoch(len(training.fields), self.config.batch_size)
         self._state = _State()
         self._average: list[npt.NDArray[np.float32]] | None = None
+        self._kept: list[npt.NDArray[np.float32]] = []
         self._phase: bool | None = None
 
     def fit(self, progress: Progress | None = None) -> list[dict[str, Any]]:
@@ -124,7 +125,7 @@ class Trainer:
             if entry["score"] < self._state.best_score:
                 self._state.best_score = entry["score"]
                 self._state.best_epoch = self._state.epoch
-                self._with_average(self._save_best)
+                self._save_best()
             self._state.epoch += 1
             self._save_checkpoint()
             self.run.write_json("history.json", self._state.history)
@@ -218,7 +219,7 @@ class Trainer:
             self._update_average(epoch * self._steps + step)
             if progress is not None:
                 progress(epoch, step + 1, self._steps, float(np.mean(losses[-50:])))
-        score = self._with_average(self._score)
+        score = self._with_average(self._settled_score)
         return {
             "epoch": epoch,
             "phase": "head" if self._phase else "fine-tune",
@@ -226,6 +227,14 @@ class Trainer:
             **score,
             "seconds": round(time.monotonic() - started, 1),
         }
+
+    def _settled_score(self) -> dict[str, float]:
+        """:meth:`_score` of the weights now in the network, as they would be kept."""
+        config = self.config
+        if config.settle and not self._phase and not config.frozen_batch_norm:
+            settle(self.network, self._some_fields(config.settle))
+        self._kept = self.network.model.get_weights()
+        return self._score()
 
     def _score(self) -> dict[str, float]:
         """Validation of the weights now in the network; ``score`` decides, lower is better."""
@@ -264,8 +273,7 @@ class Trainer:
             self.network.model.set_weights(current)
 
     def _save_best(self) -> None:
-        weights = self.network.model.get_weights()
-        self.run.write_arrays("best.npz", {f"w{i:04d}": w for i, w in enumerate(weights)})
+        self.run.write_arrays("best.npz", {f"w{i:04d}": w for i, w in enumerate(self._kept)})
 
     def _variables(self) -> list[Any]:
         """Every variable that a resumed training needs, in a fixed order."""

@@ -138,6 +138,11 @@ def _check_before_reading(run: Run, config: TrainConfig, say: Say) -> None:
         Run(config.teacher).config()
     if has_checkpoint(run) or (run.folder / "done.json").is_file():
         return
+    if config.weights == "none" and (config.frozen_blocks or config.frozen_batch_norm):
+        say(
+            "MIND: random starting weights, and part of them is frozen: give "
+            "--frozen-blocks 0 --no-frozen-batch-norm, or --weights"
+        )
     if resolve(config.weights, config.backbone) == IMAGENET and backbone.fetch is not None:
         say(f"ImageNet weights of {config.backbone}: downloading, unless Keras has them already")
         backbone.fetch()
