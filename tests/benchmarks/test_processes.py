@@ -1,0 +1,60 @@
+"""Whole processes: starting, growing, and the steps of fusing, on toy models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from allsub_edge.benchmarks import growth, starting, steps
+from allsub_edge.errors import UsageError
+from tests import toy_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("model") / "toy.onnx"
+    path.write_bytes(toy_model.sealed())
+    return str(path)
+
+
+def test_starting_tells_time_memory_and_imports(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    assert starting.main([model, "--runs", "2", "--json", str(out)]) == 0
+    rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
+    infer, bare = rows["toy.onnx"], rows["python -c pass"]
+    assert infer["runs"] == 2
+    assert infer["wall_ms_p50"] > bare["wall_ms_p50"] > 0
+    assert infer["peak_mb"] > bare["peak_mb"] > 1
+    assert {"numpy", "cv2", "onnxruntime", "allsub_edge"} <= infer["imports_ms"].keys()
+    assert "ai_edge_litert" not in infer["imports_ms"]
+    assert "| toy.onnx |" in capsys.readouterr().out
+
+
+def test_a_process_that_fails_is_told() -> None:
+    with pytest.raises(UsageError, match="no such model file"):
+        starting.measure(["nowhere.onnx"], 1)
+
+
+def test_growth_measures_every_count_with_every_number_of_workers(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    arguments = ["--model", model, "--counts", "1,9", "--workers", "1,2", "--json", str(out)]
+    assert growth.main(arguments) == 0
+    rows = json.loads(out.read_text())["rows"]
+    assert [(row["fields"], row["workers"]) for row in rows] == [(1, 1), (1, 2), (9, 1), (9, 2)]
+    assert all(row["seconds"] > 0 for row in rows)
+    assert rows[3]["peak_mb"] > 20
+    assert "| 9 | 2 |" in capsys.readouterr().out
+
+
+def test_a_file_that_no_pass_changes_is_told(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnx", reason="the passes need onnx")
+    assert steps.main([model]) == 2
+    assert "no pass changes it" in capsys.readouterr().err
