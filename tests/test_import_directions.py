@@ -37,6 +37,7 @@ WORKSTATION_VERBS = {
     "evaluate",
     "evaluate_segmentation",
     "export",
+    "search",
     "split",
     "train",
     "training",

@@ -44,6 +44,10 @@ VERBS: Final[dict[str, tuple[str, str]]] = {
         "allsub_edge.cli.crossfit",
         "train one model on all groups, judged on none it learned from (extra: train)",
     ),
+    "search": (
+        "allsub_edge.cli.search",
+        "a list of configurations on one split, one table (extra: train)",
+    ),
     "evaluate": (
         "allsub_edge.cli.evaluate",
         "what a run or model file is worth, and what breaks it (extra: train)",
