@@ -155,7 +155,11 @@ def focus(rgb: npt.NDArray[np.uint8], background_green: float) -> float:
 
 def count_cells(mask: npt.NDArray[np.uint8]) -> int:
     """Pieces (8-connected) of a mask uint8 (H, W) that have at least ``MIN_CELL_AREA`` pixels."""
-    areas = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:, cv2.CC_STAT_AREA]
+    # OpenCV's own statistics take five times as long as counting the labels under the mask. A
+    # piece apart from all others needs four pixels, so 16 bits are enough for labels up to there.
+    kind = cv2.CV_16U if mask.size < 4 * 65535 else cv2.CV_32S
+    count, labels = cv2.connectedComponents(mask, connectivity=8, ltype=kind)
+    areas = np.bincount(labels[mask > 0], minlength=count)[1:]
     return int(np.count_nonzero(areas >= MIN_CELL_AREA))
 
 

@@ -55,10 +55,17 @@ def _white_point_16(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     height, width = rgb.shape[:2]
     if height == 0 or width == 0 or height % BLOCK or width % BLOCK:
         raise ValueError(f"height and width must be multiples of {BLOCK}, not {height}x{width}")
-    # Rows first: contiguous additions, and 4 x 255 fits in 16 bits.
-    rows = rgb.reshape(height // BLOCK, BLOCK, width * 3).sum(axis=1, dtype=np.uint16)
-    sums = rows.reshape(-1, BLOCK, 3).sum(axis=1, dtype=np.uint16)
-    darkest = sums.min(axis=1)
+    # Whole rows first, one addition each: numpy's reductions over short axes take five times as
+    # long. 16 x 255 fits in 16 bits.
+    lines = rgb.reshape(height // BLOCK, BLOCK, width * 3)
+    rows = lines[:, 0].astype(np.uint16)
+    for line in range(1, BLOCK):
+        rows += lines[:, line]
+    columns = rows.reshape(-1, BLOCK, 3)
+    sums = columns[:, 0].copy()
+    for column in range(1, BLOCK):
+        sums += columns[:, column]
+    darkest = np.minimum(np.minimum(sums[:, 0], sums[:, 1]), sums[:, 2])
     rank = len(darkest) - background_blocks(len(darkest))
     background = sums[darkest >= np.partition(darkest, rank)[rank]]
     total = background.sum(axis=0, dtype=np.int64)
