@@ -38,7 +38,7 @@ def measure(name: str, variant: str, size: int, batch: int) -> dict[str, Any]:
 
     config = TrainConfig(
         backbone=name, cut="full", size=size, batch_size=batch, epochs=1, head_epochs=0,
-        frozen_blocks=0, frozen_batch_norm=False, augment="none", ema=0.0, dropout=0.0,
+        frozen_blocks=0, frozen_batch_norm=False, settle=0, augment="none", ema=0.0, dropout=0.0,
         **VARIANTS[variant],
     )  # fmt: skip
     keras.utils.set_random_seed(1)
