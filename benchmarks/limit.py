@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from allsub_edge.benchmarks import machine, peaks, profiles, work
+from allsub_edge.benchmarks.table import need_matplotlib
 from allsub_edge.errors import AllsubError
 from allsub_edge.imaging.render import render_field
 from allsub_edge.model_file import container
@@ -117,6 +118,37 @@ def markdown(result: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def chart(result: dict[str, Any], path: Path) -> None:
+    """Draw time and least time by kind for every model as a PNG.
+
+    Raises:
+        UsageError: ``matplotlib_missing``.
+    """
+    need_matplotlib()
+    from matplotlib.figure import Figure
+
+    from allsub_edge.atomic import replacing
+
+    models = result["models"]
+    figure = Figure(figsize=(8, 1 + 2.4 * len(models)), layout="constrained")
+    axes = figure.subplots(len(models), 1, squeeze=False, sharex=True)[:, 0]
+    for axis, model in zip(axes, models, strict=True):
+        rows = [row for row in model["rows"] if row["ms"] >= 0.01]
+        names = [row["kind"] for row in rows]
+        axis.barh(names, [row["ms"] for row in rows], color="#c6d3e6", label="measured")
+        least = [row["least_ms"] for row in rows]
+        axis.barh(names, least, height=0.4, color="#31588a", label="least on this machine")
+        axis.invert_yaxis()
+        axis.set_title(f"{model['model']}: {model['ms']:.2f} ms", loc="left", fontsize=10)
+        axis.tick_params(labelsize=8)
+        for side in ("top", "right"):
+            axis.spines[side].set_visible(False)
+    axes[0].legend(loc="lower right", fontsize=8, frameon=False)
+    axes[-1].set_xlabel("milliseconds of one field")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
 def main(arguments: list[str]) -> int:
     """Run the program; returns 0, or 2 with one line on stderr."""
     from allsub_edge.atomic import write_text
@@ -125,8 +157,11 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="[%(default)s]")
     parser.add_argument("--json", metavar="OUT.json", help="write the result here, too")
+    parser.add_argument("--chart", metavar="OUT.png", help="draw a chart (needs matplotlib)")
     args = parser.parse_args(arguments)
     try:
+        if args.chart is not None:
+            need_matplotlib()
         found = peaks.measure(args.threads)
         result = {
             "schema": SCHEMA,
@@ -136,6 +171,8 @@ def main(arguments: list[str]) -> int:
         }
         if args.json is not None:
             write_text(args.json, json.dumps(result, indent=1) + "\n")
+        if args.chart is not None:
+            chart(result, Path(args.chart))
     except AllsubError as error:
         print(f"limit: error: {error.message}", file=sys.stderr)
         return 2

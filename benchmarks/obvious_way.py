@@ -67,7 +67,7 @@ def cut_network(data: bytes) -> tuple[Any, str, str]:
     kept = [output for output in proto.graph.output if output.name == "probabilities"]
     del proto.graph.output[:]
     proto.graph.output.extend(kept)
-    _keep_needed(proto, {image, mask}, made)
+    keep_needed(proto, {image, mask}, made)
     del proto.graph.value_info[:]
     onnx.checker.check_model(proto, full_check=True)
     return proto, image, mask
@@ -77,9 +77,16 @@ def _window(node: Any) -> int:
     return max(int(i) for a in node.attribute if a.name == "kernel_shape" for i in a.ints)
 
 
-def _keep_needed(proto: Any, given: set[str], made: dict[str, Any]) -> None:
+def keep_needed(proto: Any, given: set[str], made: dict[str, Any]) -> None:
+    """Drop the nodes and weights that no output of a graph needs; in place.
+
+    Args:
+        proto: the model.
+        given: tensors that are fed, so that what makes them is not needed.
+        made: name of a tensor -> the node that makes it.
+    """
     needed: set[str] = set()
-    waiting = ["probabilities"]
+    waiting = [output.name for output in proto.graph.output]
     while waiting:
         name = waiting.pop()
         if name in needed:

@@ -101,6 +101,7 @@ def preparation_share(path: Path, seconds: float, threads: int | None) -> dict[s
         import onnxruntime as ort
     except ImportError:
         return None
+    from allsub_edge.benchmarks.obvious_way import keep_needed
     from allsub_edge.benchmarks.sampling import take_turns
     from allsub_edge.benchmarks.workload import pixels
     from allsub_edge.engines.base import default_threads
@@ -113,6 +114,8 @@ def preparation_share(path: Path, seconds: float, threads: int | None) -> dict[s
     outputs = [output for output in cut.graph.output if output.name == "mask"]
     del cut.graph.output[:]
     cut.graph.output.extend(outputs)
+    # ONNX Runtime does not drop what leads to no output.
+    keep_needed(cut, set(), {name: node for node in cut.graph.node for name in node.output})
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or default_threads()
     options.log_severity_level = 3
