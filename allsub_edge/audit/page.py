@@ -184,7 +184,7 @@ def _counts(found: Audit) -> str:
     rows: list[tuple[str, Sequence[object]]] = [
         ("readable fields", [*counts.values(), found.comparison.total]),
         ("first release", [*FIRST.values(), sum(FIRST.values())]),
-        ("lacking to it", [*missing.values(), sum(missing.values())]),
+        ("missing from it", [*missing.values(), sum(missing.values())]),
     ]
     if found.inventory.segmented is not None:
         segmented = found.inventory.segmented

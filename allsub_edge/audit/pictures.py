@@ -132,8 +132,8 @@ def background_plot(found: Audit) -> str:
     low, high = np.percentile(ratio, 0.5, axis=0), np.percentile(ratio, 99.5, axis=0)
     margin = 0.05 * np.maximum(high - low, 1e-3)
     low, high = low - margin, high + margin
-    width, height = 620, 380
-    left, top, right, bottom = 56, 10, 612, 338
+    width, height = 680, 380
+    left, top, right, bottom = 56, 10, 600, 338
     dots, legend = [], []
     for place, label in enumerate(CLASSES):
         members = np.flatnonzero(found.inventory.labels == place)
@@ -143,8 +143,8 @@ def background_plot(found: Audit) -> str:
             dots.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="2.2" fill="{COLOURS[label]}"/>')
         y = top + 16 + 17 * place
         legend.append(
-            f'<circle cx="{left + 14}" cy="{y - 4}" r="5" fill="{COLOURS[label]}"/>'
-            f'<text x="{left + 24}" y="{y}">{label}</text>'
+            f'<circle cx="{right + 14}" cy="{y - 4}" r="5" fill="{COLOURS[label]}"/>'
+            f'<text x="{right + 24}" y="{y}">{label}</text>'
         )
     ticks = []
     for i in range(5):

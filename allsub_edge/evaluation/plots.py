@@ -64,7 +64,9 @@ class Figures:
             for b in bins:
                 low, high = b["interval95"]
                 upper.plot([b["confidence"]] * 2, [low, high], color=BLUE, linewidth=1.5)
-            upper.plot([b["confidence"] for b in bins], [b["value"] for b in bins], "o", color=BLUE)
+            # A dot at 0 or 1 is drawn whole, across the axis.
+            confidence, right = [b["confidence"] for b in bins], [b["value"] for b in bins]
+            upper.plot(confidence, right, "o", color=BLUE, clip_on=False, zorder=3)
             upper.set(xlim=(0, 1.02), ylim=(0, 1.03), ylabel="share that is right")
             lower.bar(
                 [(b["from"] + b["to"]) / 2 for b in bins],
