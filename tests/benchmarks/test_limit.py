@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from allsub_edge.benchmarks import limit, profiles, work
+from allsub_edge.benchmarks.obvious_way import keep_needed
 
 onnx = pytest.importorskip("onnx", reason="counting needs onnx")
 
@@ -68,6 +69,17 @@ def test_the_profile_of_onnx_runtime_has_the_same_kinds() -> None:
     for kind in (work.CONV, work.DEPTH, work.POINT, work.DENSE):
         assert found[kind][0] == 1, kind
         assert found[kind][1] > 0
+
+
+def test_a_cut_graph_keeps_only_what_its_output_needs() -> None:
+    proto = onnx.load_from_string(graph(8))
+    kept = onnx.helper.make_tensor_value_info("c1", onnx.TensorProto.FLOAT, None)
+    del proto.graph.output[:]
+    proto.graph.output.append(kept)
+    made = {name: node for node in proto.graph.node for name in node.output}
+    keep_needed(proto, set(), made)
+    assert [node.op_type for node in proto.graph.node] == ["Cast", "Transpose", "Conv"]
+    assert [item.name for item in proto.graph.initializer] == ["a"]
 
 
 @pytest.mark.parametrize(
