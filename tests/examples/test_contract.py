@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from allsub_edge.case import CASE_REASONS
+from allsub_edge.case.rule import BENIGN_BAR, INDEPENDENCE, LEUKAEMIA_BAR
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
 from allsub_edge.engines.base import INPUT_NAME, OUTPUT_NAMES
 from allsub_edge.model_file.container import DIGEST_KEY, MANIFEST_KEY
@@ -40,6 +43,20 @@ def test_every_reason_stands_with_its_sentence() -> None:
     listed = re.search(r"\*\*reasons\*\*, in this order:(.*?);", CONTRACT, re.DOTALL)
     assert listed is not None
     assert re.findall(r"`(\w+)`", listed[1]) == list(REASONS)
+
+
+def test_the_rule_for_cases_stands_with_its_numbers_and_sentences() -> None:
+    told = {row[0].strip("`"): row[2] for row in rows() if len(row) == 3}
+    assert {code: told.get(code) for code in CASE_REASONS} == CASE_REASONS
+    order = [row[0].strip("`") for row in rows() if row[0].strip("`") in CASE_REASONS]
+    assert order == list(CASE_REASONS)
+    plain = " ".join(CONTRACT.split())
+    assert INDEPENDENCE in plain
+    bars = re.search(r"a leukaemia (.*?); for Benign (.*?)\.", plain)
+    assert bars is not None
+    for text, bar in zip(bars.groups(), (LEUKAEMIA_BAR, BENIGN_BAR), strict=True):
+        numbers = [float(Fraction(n)) for n in re.findall(r"\d+(?:/\d+)?", text)]
+        assert numbers == pytest.approx(list(bar))
 
 
 def test_every_key_of_the_manifest_is_explained() -> None:
