@@ -1,4 +1,9 @@
-"""The inference network of a run: one Keras model from ``field`` to all outputs."""
+"""The inference network of a run: one Keras model from its inputs to all outputs.
+
+Two interfaces: ``field``, the model that is fed a field and does everything else, and
+``two-channel``, the model for programs that segment themselves, which is fed the field and its
+second channel as the published ``Classifier.predict([original, segmented])`` is.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +14,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from allsub_edge.training.network import TwoChannelNetwork
+from allsub_edge.training.network import Prepare, TwoChannelNetwork
 
 
 @keras.saving.register_keras_serializable(package="allsub_edge")
@@ -72,6 +77,31 @@ class FieldInput(keras.layers.Layer):  # type: ignore[misc]
         return keras.ops.cast(field, "float32")
 
 
+@keras.saving.register_keras_serializable(package="allsub_edge")
+class PrepareChannels(Prepare):
+    """The two channels, each divided by 255, to what :class:`Prepare` makes of a field.
+
+    Call with ``(original, segmented)``, float32 [N, H, W, 3] in 0..1. The mask is 1 where
+    ``segmented`` is not black, so a cell's own black pixels are no part of it.
+    """
+
+    def call(self, channels: Any) -> Any:
+        """Prepare; see the class."""
+        original, segmented = (self._pixels(channel) for channel in channels)
+        planes = keras.ops.transpose(segmented, (0, 3, 1, 2))
+        brightest = keras.ops.expand_dims(keras.ops.max(planes, axis=1), -1)
+        mask = keras.ops.minimum(brightest, 1.0)
+        balanced = self._balance(original) if self.white_balance else original
+        return self._normalise(balanced), self._normalise(segmented), mask
+
+    def _pixels(self, channel: Any) -> Any:
+        # Back to the integers that were divided, on which white balance is exact.
+        planes = keras.ops.transpose(channel, (0, 3, 1, 2))
+        planes = keras.ops.floor(planes * 255.0 + 0.5)
+        planes = keras.ops.minimum(keras.ops.maximum(planes, 0.0), 255.0)
+        return keras.ops.transpose(planes, (0, 2, 3, 1))
+
+
 def field_model(
     network: TwoChannelNetwork,
     temperature: float,
@@ -90,7 +120,45 @@ def field_model(
     """
     size = network.config.size
     field = keras.Input((size, size, 3), dtype="uint8", name="field")
-    original, segmented, mask = network.prepare(FieldInput(name="to_float")(field))
+    prepared = network.prepare(FieldInput(name="to_float")(field))
+    return _finished(network, field, prepared, temperature, domain)
+
+
+def two_channel_model(
+    network: TwoChannelNetwork,
+    temperature: float,
+    domain: Mapping[str, npt.NDArray[np.float32]],
+) -> Any:
+    """Everything after segmentation as one Keras model.
+
+    Args:
+        network, temperature, domain: see :func:`field_model`.
+
+    Returns:
+        A Keras model: ``original`` and ``segmented`` float32 [N, S, S, 3] in 0..1 -> the outputs
+        of :func:`field_model`.
+    """
+    config, backbone = network.config, network.backbone
+    shape = (config.size, config.size, 3)
+    channels = [keras.Input(shape, name=name) for name in ("original", "segmented")]
+    prepare = PrepareChannels(
+        config.recipe, config.white_balance, backbone.scale, backbone.offset, name="prepare"
+    )
+    return _finished(network, channels, prepare(channels), temperature, domain)
+
+
+MODELS = {"field": field_model, "two-channel": two_channel_model}
+"""Interface -> what makes its Keras model."""
+
+
+def _finished(
+    network: TwoChannelNetwork,
+    inputs: Any,
+    prepared: Any,
+    temperature: float,
+    domain: Mapping[str, npt.NDArray[np.float32]],
+) -> Any:
+    original, segmented, mask = prepared
     second = segmented if network.config.fusion == "branches" else mask
     logits, features = network.core([original, second])
     probabilities = keras.layers.Softmax(name="probabilities")(
@@ -104,4 +172,4 @@ def field_model(
         "domain_distance": distance,
         "mask": MaskOutput(name="mask")(mask),
     }
-    return keras.Model(field, outputs, name="allsub_edge")
+    return keras.Model(inputs, outputs, name="allsub_edge")

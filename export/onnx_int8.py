@@ -1,76 +1,142 @@
-"""Static int8 quantisation of the extractor; everything else stays float.
+"""Static and dynamic int8 quantisation of the extractor; everything else stays float.
 
-The preparation is exact in float32 and the dense block is tiny, so only the extractor's
-convolutions and their sums are quantised. Activations are unsigned and weights signed, one scale
-for each output channel: the combination that ONNX Runtime runs fastest on x86.
+The preparation is exact in float32 and the dense block is tiny, so only the operators of the
+extractor are quantised. Static: activations unsigned and weights signed, one scale for each output
+channel: the combination that ONNX Runtime runs fastest on x86. On ARM64 the ranking differs by
+chip, so both are parameters. Dynamic: ranges are found anew for each input, which needs no
+calibration and costs time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-import numpy.typing as npt
+from allsub_edge.engines.base import Feed
 
-QUANTISED_OPERATORS: Final = ("Conv", "Add", "Clip")
+QUANTISED_OPERATORS: Final = (
+    *("Conv", "Add", "Mul", "Clip", "Relu"),
+    *("Concat", "MaxPool", "AveragePool", "GlobalAveragePool"),
+)
+METHODS: Final = ("minmax", "entropy", "percentile")
+ACTIVATION_TYPES: Final = ("uint8", "int8")
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How a static int8 file is made.
+
+    Attributes:
+        method: how ranges are found, one of :data:`METHODS`.
+        activation_type: one of :data:`ACTIVATION_TYPES`.
+        per_channel: one weight scale for each output channel instead of one for the tensor.
+        reduce_range: 7-bit weights. x86 chips without VNNI add pairs of products in 16 bits and
+            saturate with full 8-bit weights; with 7 bits every chip gives the same answer.
+    """
+
+    method: str = "minmax"
+    activation_type: str = "uint8"
+    per_channel: bool = True
+    reduce_range: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the manifest."""
+        return dict(vars(self))
 
 
 class _Reader:
-    """Feeds calibration fields to ONNX Runtime, a few at a time."""
+    """Feeds calibration fields to ONNX Runtime one by one, so that it may forget each."""
 
-    def __init__(self, fields: npt.NDArray[np.uint8], batch_size: int = 8) -> None:
-        self._batches: Iterator[npt.NDArray[np.uint8]] = iter(
-            [fields[i : i + batch_size] for i in range(0, len(fields), batch_size)]
-        )
+    def __init__(self, feeds: Sequence[Feed]) -> None:
+        self._feeds = feeds
+        self._rest: Iterator[Feed] = iter(feeds)
 
-    def get_next(self) -> dict[str, npt.NDArray[np.uint8]] | None:
-        """The next feed, or None at the end."""
-        batch = next(self._batches, None)
-        return None if batch is None else {"field": batch}
+    def __len__(self) -> int:
+        return len(self._feeds)
+
+    def set_range(self, start_index: int, end_index: int) -> None:
+        """Next come the feeds of this range."""
+        self._rest = iter(self._feeds[start_index:end_index])
+
+    def get_next(self) -> Feed | None:
+        """The next feed, or None at the end of the range."""
+        return next(self._rest, None)
+
+    def __iter__(self) -> Iterator[Feed]:
+        return iter(self._feeds)
 
 
-def extractor_nodes(proto: Any) -> list[str]:
-    """Names of the operators that are quantised: all between the first and the last Conv."""
-    nodes = list(proto.graph.node)
-    convs = [i for i, node in enumerate(nodes) if node.op_type == "Conv"]
-    if not convs:
-        return []
-    # Sums and clips belong to the extractor if they lie on a path from one Conv to a later one
-    # or directly behind the last; the preparation in front has none that a Conv feeds.
-    fed = set()
-    reached: set[str] = set()
-    for index, node in enumerate(nodes):
-        inside = node.op_type == "Conv" or reached.intersection(node.input)
-        if inside and node.op_type in QUANTISED_OPERATORS:
-            fed.add(index)
-            reached.update(node.output)
-    return [nodes[i].name for i in sorted(fed)]
+@contextmanager
+def _without_advice() -> Iterator[None]:
+    """Keeps the quantiser from advising a preparation that the exporter has done its own way."""
+
+    def relevant(record: logging.LogRecord) -> bool:
+        return "pre-processing before quantization" not in record.getMessage()
+
+    root = logging.getLogger()
+    root.addFilter(relevant)
+    try:
+        yield
+    finally:
+        root.removeFilter(relevant)
+
+
+def extractor_nodes(proto: Any, extractors: Iterable[str]) -> list[str]:
+    """Names of the operators that are quantised: all of a kind that can be, inside an extractor.
+
+    Args:
+        proto: a model of ``onnx_float.to_onnx``.
+        extractors: names of the Keras models, which the names of their operators contain.
+    """
+    parts = [f"/{name}" for name in extractors]
+    return [
+        node.name
+        for node in proto.graph.node
+        if node.op_type in QUANTISED_OPERATORS and any(part in node.name for part in parts)
+    ]
+
+
+def layers(proto: Any, extractors: Iterable[str]) -> list[str]:
+    """Names of the convolutions inside the extractors: what can be kept in float."""
+    convolutions = {node.name for node in proto.graph.node if node.op_type == "Conv"}
+    return [name for name in extractor_nodes(proto, extractors) if name in convolutions]
+
+
+def _without(proto: Any, names: list[str], keep_float: Iterable[str]) -> list[str]:
+    """``names`` without the kept convolutions and the activations directly behind them."""
+    kept = set(keep_float)
+    outputs = {out for node in proto.graph.node if node.name in kept for out in node.output}
+    kept |= {
+        node.name
+        for node in proto.graph.node
+        if node.op_type in ("Clip", "Relu") and node.input[0] in outputs
+    }
+    return [name for name in names if name not in kept]
 
 
 def quantise(
     source: Path,
     target: Path,
-    calibration: npt.NDArray[np.uint8],
+    calibration: Sequence[Feed],
+    extractors: Iterable[str],
+    settings: Quantisation = Quantisation(),
     *,
-    method: str = "minmax",
-    per_channel: bool = True,
-    reduce_range: bool = True,
-    keep_float: tuple[str, ...] = (),
+    keep_float: Iterable[str] = (),
 ) -> int:
-    """Write an int8 version of a float32 ONNX model.
+    """Write a static int8 version of a float32 ONNX model.
 
     Args:
-        source: float32 model, bare.
+        source: float32 model of ``onnx_float.to_onnx``, bare.
         target: where to write.
-        calibration: fields uint8 [N, S, S, 3] that show the range of the activations; training
+        calibration: one feed for each field that shows the range of the activations; training
             fields, never test fields.
-        method: ``minmax``, ``entropy`` or ``percentile``.
-        per_channel: one weight scale for each output channel.
-        reduce_range: 7-bit weights. x86 chips without VNNI add pairs of products in 16 bits and
-            saturate with full 8-bit weights; with 7 bits every chip gives the same answer.
-        keep_float: names of operators left in float32.
+        extractors: see :func:`extractor_nodes`.
+        settings: method and types.
+        keep_float: names of :func:`layers` left in float32.
 
     Returns:
         How many operators were quantised.
@@ -83,30 +149,65 @@ def quantise(
         quantize_static,
     )
 
-    methods = {
-        "minmax": CalibrationMethod.MinMax,
-        "entropy": CalibrationMethod.Entropy,
-        "percentile": CalibrationMethod.Percentile,
-    }
-    nodes = [n for n in extractor_nodes(onnx.load(str(source))) if n not in keep_float]
-    quantize_static(
-        str(source),
-        str(target),
-        _Reader(calibration),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(QUANTISED_OPERATORS),
-        nodes_to_quantize=nodes,
-        per_channel=per_channel,
-        reduce_range=reduce_range,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        calibrate_method=methods[method],
+    methods = dict(
+        zip(
+            METHODS,
+            (CalibrationMethod.MinMax, CalibrationMethod.Entropy, CalibrationMethod.Percentile),
+            strict=True,
+        )
     )
+    proto = onnx.load(str(source))
+    nodes = _without(proto, extractor_nodes(proto, extractors), keep_float)
+    with _without_advice():
+        quantize_static(
+            str(source),
+            str(target),
+            _Reader(calibration),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED_OPERATORS),
+            nodes_to_quantize=nodes,
+            per_channel=settings.per_channel,
+            reduce_range=settings.reduce_range,
+            activation_type=QuantType.QUInt8
+            if settings.activation_type == "uint8"
+            else QuantType.QInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=methods[settings.method],
+            # One field at a time: the histograms otherwise hold every activation of every field.
+            extra_options={"CalibStridedMinMax": 1},
+        )
+    return len(nodes)
+
+
+def quantise_dynamic(
+    source: Path, target: Path, extractors: Iterable[str], *, keep_float: Iterable[str] = ()
+) -> int:
+    """Write a version with int8 weights whose activations are quantised as they come.
+
+    Arguments and result as :func:`quantise`. ONNX Runtime finds one range for a whole batch, so
+    the answer for a field depends on its neighbours: run such a file field by field.
+    """
+    import onnx
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    proto = onnx.load(str(source))
+    kinds = {node.name: node.op_type for node in proto.graph.node}
+    names = _without(proto, extractor_nodes(proto, extractors), keep_float)
+    nodes = [name for name in names if kinds[name] == "Conv"]
+    with _without_advice():
+        quantize_dynamic(
+            str(source),
+            str(target),
+            op_types_to_quantize=["Conv"],
+            nodes_to_quantize=nodes,
+            # ONNX Runtime's CPU kernel for it has unsigned weights only.
+            weight_type=QuantType.QUInt8,
+        )
     return len(nodes)
 
 
 def integer_share(path: Path) -> float:
-    """Share of the extractor's Conv operators that ONNX Runtime really runs in integers.
+    """Share of a file's Conv operators that ONNX Runtime really runs in integers, 0..1.
 
     The optimised graph is asked, because a quantised file can still run in float when an
     operator's neighbours keep the fusion from happening.
@@ -123,6 +224,6 @@ def integer_share(path: Path) -> float:
         options.log_severity_level = 3
         ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         kinds = [n.op_type for n in onnx.load(options.optimized_model_filepath).graph.node]
-    whole = kinds.count("QLinearConv")
+    whole = kinds.count("QLinearConv") + kinds.count("ConvInteger")
     every = whole + kinds.count("Conv") + kinds.count("FusedConv")
     return whole / every if every else 0.0

@@ -101,3 +101,21 @@ def _drop_unused(proto: Any) -> None:
     for tensor in list(proto.graph.initializer):
         if tensor.name not in used:
             proto.graph.initializer.remove(tensor)
+
+
+def name_convolutions(proto: Any) -> None:
+    """Name each Conv after the layer whose weights it has; the converter calls many ``Conv__302``.
+
+    Names are how a quantiser is told what to leave alone, and what a person reads in a report.
+    """
+    taken = {node.name for node in proto.graph.node}
+    for node in proto.graph.node:
+        if node.op_type != "Conv" or "/" in node.name:
+            continue
+        layer = node.input[1].split(":")[0].removesuffix("/merged_input")
+        name, number = layer, 1
+        while name in taken:
+            number += 1
+            name = f"{layer}_{number}"
+        taken.add(name)
+        node.name = name

@@ -1,4 +1,4 @@
-"""Every TFLite file of one network, from one SavedModel."""
+"""TFLite files of one network in one call; the exporter goes by ``makers`` and ``pipeline``."""
 
 from __future__ import annotations
 
@@ -11,16 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from allsub_edge.errors import ModelFileError, UsageError
-from allsub_edge.export.tflite_float import half_weights, save_graph, to_tflite
-from allsub_edge.export.tflite_int8 import (
-    calibrate,
-    extractor_names,
-    integer_share,
-    quantise_extractor,
-)
-from allsub_edge.export.tflite_metadata import with_metadata
+from allsub_edge.export.formats import FORMATS
+from allsub_edge.export.makers import TfliteMaker
 
-PRECISIONS: Final = ("float32", "float16", "int8")
+PRECISIONS: Final = tuple(f.precision for f in FORMATS.values() if f.container == "tflite")
 
 MIN_INTEGER_SHARE: Final = 0.9
 
@@ -37,7 +31,7 @@ def tflite_files(
 
     Args:
         model: uint8 ``field`` [N, S, S, 3] in; the outputs of the contract out.
-        calibration: training fields uint8 [M, S, S, 3]; only ``int8`` looks at them.
+        calibration: training fields uint8 [M, S, S, 3]; only integer activations look at them.
         precisions: what to make, out of :data:`PRECISIONS`.
         keep_float: see ``tflite_int8.quantise_extractor``.
         say: takes one line for each stage.
@@ -57,26 +51,17 @@ def tflite_files(
             f"no TFLite precision {unknown[0]!r}: choose from {', '.join(PRECISIONS)}",
         )
     made: dict[str, bytes] = {}
+    entries = {f.precision: f for f in FORMATS.values() if f.container == "tflite"}
+    feeds = [{"field": field[None]} for field in calibration]
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary) / "graph"
-        save_graph(model, folder)
-        plain = b""
-        if "float32" in precisions or "float16" in precisions:
-            say("converting to TFLite float32")
-            plain = to_tflite(folder)
-        if "float32" in precisions:
-            made["float32"] = plain
-        if "float16" in precisions:
-            made["float16"], _ = half_weights(plain)
-        if "int8" in precisions:
-            say(f"quantising TFLite with {len(calibration)} training fields")
-            small = quantise_extractor(
-                calibrate(folder, calibration), extractor_names(model), keep_float
-            )
-            share = integer_share(small)
-            if share < MIN_INTEGER_SHARE and not keep_float:
+        maker = TfliteMaker(model, feeds, Path(temporary), say)
+        for precision in precisions:
+            result = maker.make(entries[precision], keep_float)
+            static = precision.startswith("int")
+            if static and not keep_float and (result.share or 0.0) < MIN_INTEGER_SHARE:
                 raise ModelFileError(
-                    "not_int8", f"only {100 * share:.0f} % of the convolutions run in integers"
+                    "not_int8",
+                    f"only {100 * (result.share or 0.0):.0f} % of the convolutions run in integers",
                 )
-            made["int8"] = small
-    return {name: with_metadata(made[name]) for name in precisions}
+            made[precision] = result.data
+    return made

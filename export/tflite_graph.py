@@ -86,6 +86,28 @@ def operator_code(model: Any, name: str, version: int) -> int:
     return len(model.operatorCodes) - 1
 
 
+def drop_unused_codes(model: Any) -> None:
+    """Forget operators that nothing uses any more: a reader must know every one that is listed."""
+    used = sorted({op.opcodeIndex for graph in model.subgraphs for op in graph.operators})
+    model.operatorCodes = [model.operatorCodes[index] for index in used]
+    place = {old: new for new, old in enumerate(used)}
+    for graph in model.subgraphs:
+        for operator in graph.operators:
+            operator.opcodeIndex = place[operator.opcodeIndex]
+
+
+def operator_versions(data: bytes) -> dict[str, int]:
+    """Operator name -> highest version that a file asks for."""
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
+    found: dict[str, int] = {}
+    for code in unpack(data).operatorCodes:
+        name = names[max(code.builtinCode, code.deprecatedBuiltinCode)]
+        found[name] = max(found.get(name, 0), int(code.version))
+    return dict(sorted(found.items()))
+
+
 def add_buffer(model: Any, content: bytes) -> int:
     """Append a buffer; returns its index."""
     import numpy as np

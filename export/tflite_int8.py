@@ -1,4 +1,7 @@
-"""Full int8 for the extractor of a TFLite file; everything else stays float32.
+"""Integers for the extractor of a TFLite file; everything else stays float32.
+
+Full int8 (int8 activations and weights), int16x8 (int16 activations, int8 weights) and dynamic
+range (int8 weights alone; activations are quantised as they come).
 
 The converter's own switch quantises the preparation too, and with it white balance and mask. Its
 quantiser can be told by name what to leave alone, but two things get past that: an operator with
@@ -8,19 +11,31 @@ only as a whole. Hence both lists, and a check of the outcome.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from allsub_edge.engines.base import Feed
 from allsub_edge.errors import ModelFileError
 from allsub_edge.export.tflite_float import CONVOLUTIONS, converter
-from allsub_edge.export.tflite_graph import kinds, pack, tensor_name, unpack
+from allsub_edge.export.tflite_graph import (
+    add_buffer,
+    drop_unused_codes,
+    kinds,
+    operator_code,
+    pack,
+    tensor_name,
+    unpack,
+)
 
 BRIDGES: Final = ("QUANTIZE", "DEQUANTIZE")
 """Operators between the float and the integer part."""
+
+INT16_VERSIONS: Final = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5}
+"""Versions with int16 activations and 64-bit biases, as the converter itself writes them."""
 
 
 def extractor_names(model: Any) -> tuple[str, ...]:
@@ -41,25 +56,21 @@ def extractor_names(model: Any) -> tuple[str, ...]:
     return names
 
 
-def calibrate(folder: Path, fields: npt.NDArray[np.uint8]) -> bytes:
+def calibrate(folder: Path, feeds: Iterable[Feed]) -> bytes:
     """Convert a SavedModel and note the range of every tensor over calibration fields.
 
     Args:
         folder: a SavedModel, see ``tflite_float.save_graph``.
-        fields: uint8 [N, S, S, 3], training fields, never test fields.
+        feeds: one feed for each training field, never a test field.
 
     Returns:
         A float TFLite file with ranges, for :func:`quantise_extractor` only.
     """
     import tensorflow as tf
 
-    def examples() -> Iterator[dict[str, npt.NDArray[np.uint8]]]:
-        for field in fields:
-            yield {"field": field[None]}
-
     made = converter(folder)
     made.optimizations = [tf.lite.Optimize.DEFAULT]
-    made.representative_dataset = examples
+    made.representative_dataset = lambda: iter(feeds)
     made._experimental_calibrate_only = True
     calibrated: bytes = made.convert()
     return calibrated
@@ -71,22 +82,40 @@ def _inside(model: Any, operator: Any, extractors: Sequence[str]) -> bool:
     return any(f"/{extractor}" in name for extractor in extractors for name in names)
 
 
+def layers(calibrated: bytes, extractors: Sequence[str]) -> list[str]:
+    """Names of the outputs of the extractors' convolutions, in the order in which they run."""
+    model = unpack(calibrated)
+    return [
+        tensor_name(model, int(operator.outputs[0]))
+        for kind, operator in zip(kinds(model), model.subgraphs[0].operators, strict=True)
+        if kind in CONVOLUTIONS and _inside(model, operator, extractors)
+    ]
+
+
 def quantise_extractor(
-    calibrated: bytes, extractors: Sequence[str], keep_float: Sequence[str] = ()
+    calibrated: bytes,
+    extractors: Sequence[str],
+    keep_float: Sequence[str] = (),
+    *,
+    wide: bool = False,
+    per_channel: bool = True,
 ) -> bytes:
-    """Quantise the extractors' operators: int8 activations, int8 weights per output channel.
+    """Quantise the extractors' operators.
 
     Args:
-        calibrated: what :func:`calibrate` gave.
-        extractors: what :func:`extractor_names` gave.
-        keep_float: texts; an operator whose output's name contains one stays float32.
+        calibrated: see :func:`calibrate`.
+        extractors: see :func:`extractor_names`.
+        keep_float: an operator whose output's name contains one of these stays float32.
+        wide: int16 activations instead of int8.
+        per_channel: one weight scale for each output channel instead of one for the tensor.
 
     Returns:
-        A TFLite file with a uint8 ``field``, float32 preparation and head, int8 extractor.
+        A TFLite file that takes and gives what the float file does.
 
     Raises:
-        ModelFileError: ``not_int8``, an operator outside the extractor came out in integers.
+        ModelFileError: ``not_int8``, something outside the extractors was quantised too.
     """
+    from tensorflow.compiler.mlir.lite import types_pb2
     from tensorflow.lite.python.convert import mlir_quantize
 
     model = unpack(calibrated)
@@ -102,9 +131,19 @@ def quantise_extractor(
             denied |= names
             if len(operator.outputs) > 1:
                 several.add(kind)
-    made: bytes = pack(
-        unpack(mlir_quantize(calibrated, denylisted_nodes=denied, denylisted_ops=several - wanted))
+    quantised = unpack(
+        mlir_quantize(
+            calibrated,
+            disable_per_channel=not per_channel,
+            inference_type=types_pb2.QUANTIZED_INT16 if wide else types_pb2.INT8,
+            denylisted_nodes=denied,
+            denylisted_ops=several - wanted,
+        )
     )
+    if wide:
+        centre_ranges(quantised)
+        widen_biases(quantised, model)
+    made: bytes = pack(quantised)
     outside = integers_outside(made, extractors)
     if outside:
         raise ModelFileError(
@@ -113,6 +152,121 @@ def quantise_extractor(
             "mask to be exact: export another format",
         )
     return made
+
+
+def centre_ranges(model: Any) -> None:
+    """Give every int16 tensor a range around nought, which the int16 kernels demand; in place.
+
+    The quantiser that can be told what to leave alone spans the range that was seen, off centre.
+    Half a range is still 15 bits. Sums are told that their scales are no powers of two.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    graph = model.subgraphs[0]
+    for tensor in graph.tensors:
+        if tensor.type != schema.TensorType.INT16:
+            continue
+        zero, scale = int(tensor.quantization.zeroPoint[0]), float(tensor.quantization.scale[0])
+        bound = max(32767 - zero, 32768 + zero)
+        centred = scale * bound / 32767
+        content = model.buffers[tensor.buffer].data
+        if content is not None and len(content):
+            values = (np.frombuffer(bytes(content), np.int16).astype(np.float64) - zero) * scale
+            tensor.buffer = add_buffer(model, np.rint(values / centred).astype(np.int16).tobytes())
+        tensor.quantization.zeroPoint = np.zeros(1, np.int64)
+        tensor.quantization.scale = np.array([centred], np.float32)
+    for operator in graph.operators:
+        if hasattr(operator.builtinOptions, "potScaleInt16"):
+            operator.builtinOptions.potScaleInt16 = False
+
+
+def widen_biases(model: Any, plain: Any) -> int:
+    """Give the int16 convolutions of a model biases of 64 bits, which their kernels demand.
+
+    The quantiser that can be told what to leave alone writes 32 bits. A bias has the scale of the
+    input times that of the weights, so it is computed anew from the float bias, not cut to 32 bits
+    first.
+
+    Args:
+        model: a quantised ``ModelT``; edited in place.
+        plain: the float ``ModelT`` it was made from, with the same names of output tensors.
+
+    Returns:
+        How many biases were widened.
+    """
+    from tensorflow.lite.python import schema_py_generated as schema
+
+    floats: dict[str, npt.NDArray[np.float32]] = {}
+    for kind, operator in zip(kinds(plain), plain.subgraphs[0].operators, strict=True):
+        if kind in CONVOLUTIONS and len(operator.inputs) > 2 and operator.inputs[2] >= 0:
+            content = plain.buffers[plain.subgraphs[0].tensors[operator.inputs[2]].buffer].data
+            floats[tensor_name(plain, int(operator.outputs[0]))] = np.frombuffer(
+                bytes(content), np.float32
+            )
+    graph, count = model.subgraphs[0], 0
+    for kind, operator in zip(kinds(model), graph.operators, strict=True):
+        if kind not in CONVOLUTIONS or len(operator.inputs) < 3 or operator.inputs[2] < 0:
+            continue
+        given, weights, bias = (graph.tensors[int(index)] for index in operator.inputs[:3])
+        if given.type != schema.TensorType.INT16 or bias.type != schema.TensorType.INT32:
+            continue
+        scale = given.quantization.scale[0] * np.asarray(weights.quantization.scale, np.float64)
+        values = floats[tensor_name(model, int(operator.outputs[0]))]
+        wide = schema.TensorT()
+        wide.shape, wide.hasRank, wide.name = bias.shape, bias.hasRank, bias.name
+        wide.type, wide.quantization = schema.TensorType.INT64, bias.quantization
+        wide.buffer = add_buffer(model, np.rint(values / scale).astype(np.int64).tobytes())
+        graph.tensors.append(wide)
+        operator.inputs[2] = len(graph.tensors) - 1
+        # The quantiser asks for the version that knows 32-bit biases, which old runtimes lack.
+        operator.opcodeIndex = operator_code(model, kind, INT16_VERSIONS[kind])
+        if hasattr(operator.builtinOptions, "quantizedBiasType"):
+            operator.builtinOptions.quantizedBiasType = schema.TensorType.FLOAT32
+        count += 1
+    drop_unused_codes(model)
+    return count
+
+
+def dynamic_range(folder: Path, plain: bytes, extractors: Sequence[str]) -> bytes:
+    """Convert a SavedModel with int8 weights in its extractors and float32 everywhere else.
+
+    The converter's own switch also quantises the dense layers and the domain distance, as
+    FULLY_CONNECTED version 12, which tflite-runtime 2.14 does not have. Its flag against scales per
+    channel in dense layers brings version 9 (the flag against them everywhere brings NaN), and what
+    lies outside the extractors gets its float weights back.
+
+    Args:
+        folder: see :func:`calibrate`.
+        plain: the float32 file of the same SavedModel.
+        extractors: see :func:`extractor_names`.
+    """
+    import tensorflow as tf
+
+    made = converter(folder)
+    made.optimizations = [tf.lite.Optimize.DEFAULT]
+    made._experimental_disable_per_channel_quantization_for_dense_layers = True
+    model, source = unpack(made.convert()), unpack(plain)
+    originals = {
+        tensor_name(source, int(operator.outputs[0])): (kind, operator)
+        for kind, operator in zip(kinds(source), source.subgraphs[0].operators, strict=True)
+    }
+    graph = model.subgraphs[0]
+    for kind, operator in zip(kinds(model), graph.operators, strict=True):
+        if kind != "FULLY_CONNECTED" or _inside(model, operator, extractors):
+            continue
+        _, original = originals[tensor_name(model, int(operator.outputs[0]))]
+        weights = source.subgraphs[0].tensors[int(original.inputs[1])]
+        tensor = graph.tensors[int(operator.inputs[1])]
+        if tensor.type not in _integer_types():
+            continue
+        tensor.type, tensor.quantization = weights.type, None
+        tensor.buffer = add_buffer(model, bytes(source.buffers[weights.buffer].data))
+        code = source.operatorCodes[original.opcodeIndex]
+        operator.opcodeIndex = operator_code(model, kind, code.version)
+        operator.builtinOptions = original.builtinOptions
+    drop_unused_codes(model)
+    made_again: bytes = pack(model)
+    return made_again
 
 
 def _integer_types() -> tuple[int, ...]:
@@ -134,10 +288,23 @@ def integers_outside(data: bytes, extractors: Sequence[str]) -> list[str]:
     ]
 
 
+def integer_weights(data: bytes) -> float:
+    """Share of a file's convolutions whose weights are int8, whatever the activations are, 0..1."""
+    model = unpack(data)
+    tensors = model.subgraphs[0].tensors
+    found = [
+        tensors[operator.inputs[1]].type in _integer_types()
+        for kind, operator in zip(kinds(model), model.subgraphs[0].operators, strict=True)
+        if kind in CONVOLUTIONS
+    ]
+    return sum(found) / len(found) if found else 0.0
+
+
 def integer_share(data: bytes) -> float:
     """Share of a file's convolutions that are integer in input, weights and output, 0..1.
 
-    A convolution with int8 weights between float tensors (dynamic range) does not count.
+    A convolution with int8 weights between float tensors (dynamic range) does not count: see
+    :func:`integer_weights`.
     """
     model = unpack(data)
     graph = model.subgraphs[0]

@@ -79,7 +79,7 @@ def _file(name: str, description: str, kind: int = 0) -> _Table:
 
 
 def _tensors(size: int) -> dict[str, _Table]:
-    """TensorMetadata of every tensor of the ``field`` interface."""
+    """TensorMetadata of every tensor of both interfaces."""
     image = {
         0: _Number(_IMAGE, 1),
         1: {0: _Number(_RGB, 1), 1: {0: _Number(size, 4), 1: _Number(size, 4)}},
@@ -95,9 +95,21 @@ def _tensors(size: int) -> dict[str, _Table]:
     )
     # Mean 0 and deviation 1: the pixels go in as they are.
     field[4] = [{0: _Number(_NORMALISATION, 1), 1: {0: [0.0], 1: [1.0]}}]
+    channels = {
+        name: {
+            **_tensor(name, text, image, 0.0, 1.0),
+            # (pixel - mean) / deviation, as for every image of the convention.
+            4: [{0: _Number(_NORMALISATION, 1), 1: {0: [0.0], 1: [255.0]}}],
+        }
+        for name, text in (
+            ("original", "The whole smear field, RGB, each pixel divided by 255."),
+            ("segmented", "Its second channel by the recipe, black outside the cells, over 255."),
+        )
+    }
     labels = _file(LABELS_FILE, "Class names in the order of the probabilities.", _AXIS_LABELS)
     probabilities = _tensor("probabilities", "Calibrated probabilities.", feature, 0.0, 1.0)
     return {
+        **channels,
         "field": field,
         "probabilities": {**probabilities, 6: [labels]},
         "domain_distance": {

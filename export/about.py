@@ -1,0 +1,99 @@
+"""The manifest of a run's files: everything but what was measured on them."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from pathlib import Path
+from typing import Any, Final
+
+from allsub_edge.classes import CITATION, CLASSES
+from allsub_edge.imaging.recipes import get_recipe
+from allsub_edge.model_file.manifest import INPUTS, RESIZE, SCHEMA
+from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.run import Run
+
+INTENDED_USE: Final = (
+    "Research on the automatic reading of peripheral blood smear fields for B-ALL subtypes, on "
+    "images like those of the public data set. Not a medical device; not for diagnosis."
+)
+GOLDEN_TOLERANCE: Final = 0.02
+"""Allowed difference between engines and chips in a probability; rendered fields sit near the
+decision boundaries, where integer rounding shows most."""
+
+LICENCE: Final = "Apache-2.0 (starting weights: EfficientNet-Lite0, Apache-2.0)"
+
+
+def network_entries(config: TrainConfig) -> dict[str, Any]:
+    """What a configuration says about the network, as manifest entries."""
+    recipe = get_recipe(config.recipe)
+    return {
+        "schema": SCHEMA,
+        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "classes": list(CLASSES),
+        "resize": RESIZE,
+        "recipe": {"name": recipe.name, "version": recipe.version, "params": dict(recipe.params)},
+        "white_balance": "background/1" if config.white_balance else None,
+        "fusion": config.fusion,
+        "backbone": f"{config.backbone}/{config.cut}",
+        "citation": CITATION,
+        "intended_use": INTENDED_USE,
+        "golden": {"renderer": "none/0", "tolerance": GOLDEN_TOLERANCE, "cases": []},
+    }
+
+
+def about_run(run: Run) -> dict[str, Any]:
+    """Manifest entries of a finished run, without name, version, precision and interface.
+
+    Raises:
+        DataError: the run is not finished.
+    """
+    stored = run.read_json("config.json")
+    fitted = run.read_json("calibration.json")
+    evaluation = run.read_json("evaluation.json")
+    config = run.config()
+    return {
+        **network_entries(config),
+        "calibration": {
+            "temperature": fitted["temperature"],
+            "alpha": fitted["alpha"],
+            "conformal": fitted["conformal"],
+            "domain_threshold": fitted["domain_threshold"],
+            "quality": fitted["quality"],
+        },
+        "training": {
+            "data_fingerprint": stored["data_fingerprint"],
+            "split_sha256": hashlib.sha256(run.split_path.read_bytes()).hexdigest(),
+            "protocol": stored["protocol"],
+            "seed": config.seed,
+            "config": _without_paths(config.to_dict()),
+            "versions": stored["versions"],
+        },
+        "metrics": {
+            "shortcut_background_colour": evaluation["shortcut_background_colour"],
+        },
+        "licence": LICENCE,
+    }
+
+
+def for_file(
+    about: dict[str, Any], name: str, version: str, precision: str, interface: str
+) -> dict[str, Any]:
+    """A copy of manifest entries, completed for one file."""
+    return {
+        **about,
+        "name": name,
+        "version": version,
+        "precision": precision,
+        "interface": interface,
+        "input": INPUTS[interface],
+        "metrics": dict(about["metrics"]),
+    }
+
+
+def _without_paths(config: dict[str, Any]) -> dict[str, Any]:
+    """A model file must not tell where its maker keeps files."""
+    return {
+        key: Path(value).name if isinstance(value, str) and "/" in value else value
+        for key, value in config.items()
+    }
