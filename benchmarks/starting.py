@@ -3,8 +3,9 @@
     python -m allsub_edge.benchmarks.starting MODEL... [--runs 15] [--json OUT.json]
 
 Beside the models, the interpreter alone and ``allsub-edge --help`` are started. All take turns.
-Processor time and peak memory are the kernel's own count for the finished process. For each model
-one more process tells how long its imports took, package by package (``-X importtime``).
+Processor time is the kernel's own count for the finished process, peak memory its count a few
+milliseconds before the end. For each model one more process tells how long its imports took,
+package by package (``-X importtime``).
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -31,29 +33,44 @@ PACKAGES: Final[tuple[str, ...]] = (
 """Whose imports are told apart; the rest is Python's own library."""
 
 
+def _peak_mb(pid: int) -> float:
+    """Peak resident memory of a running process so far, in MB; 0.0 where it is not told."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return 0.0
+    found = [line for line in text.splitlines() if line.startswith("VmHWM")]
+    return int(found[0].split()[1]) / 1024 if found else 0.0
+
+
 def one(command: list[str]) -> dict[str, float]:
     """Run a process; wall and processor milliseconds, and peak memory in MB.
 
     Raises:
         UsageError: ``cannot_start``, it ended with something other than 0.
     """
-    started = perf_counter()
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
-    )
-    assert process.stderr is not None
-    words = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = perf_counter() - started
-    process.stderr.close()
+    with tempfile.TemporaryFile() as words:
+        started = perf_counter()
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words
+        )
+        peak, pid = 0.0, 0
+        while pid == 0:
+            # Not ru_maxrss, which begins with what this process held at the fork.
+            peak = max(peak, _peak_mb(process.pid))
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG)
+            if pid == 0:
+                time.sleep(0.004)
+        wall = perf_counter() - started
+        words.seek(0)
+        told = words.read().decode(errors="replace").strip().splitlines() or ["no message"]
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        last = (words.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
-        raise UsageError("cannot_start", f"{' '.join(command[1:5])} ...: {last}")
+        raise UsageError("cannot_start", f"{' '.join(command[1:5])} ...: {told[-1]}")
     return {
         "wall_ms": 1000 * wall,
         "cpu_ms": 1000 * (usage.ru_utime + usage.ru_stime),
-        "peak_mb": usage.ru_maxrss / 1024,
+        "peak_mb": peak,
     }
 
 
