@@ -1,0 +1,185 @@
+"""The reports of a cross-fit's folds as one: every field answered once, by a network new to it.
+
+    python -m allsub_edge.evaluation.pooled REPORT REPORT ... [-o FILE.md]
+
+Each REPORT is a folder or ``report.json`` of ``allsub-edge evaluate`` on one fold. Counts are
+added, so a rate is one over all fields and its interval Wilson's; measures are computed anew from
+the pooled answers, with the group bootstrap over the groups of all folds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from allsub_edge.atomic import write_text
+from allsub_edge.classes import CITATION, CLASSES, NOT_A_MEDICAL_DEVICE
+from allsub_edge.errors import AllsubError, DataError
+from allsub_edge.evaluation import bootstrap, measures, words
+from allsub_edge.evaluation.markdown import CONDITION_HEAD, condition_row, table
+from allsub_edge.evaluation.output import read
+from allsub_edge.statistics import Rate
+
+_COUNTS: Final = ("accuracy", "all_called_benign", "flipped", "labels_given", "wrong_labels")
+
+Report = Mapping[str, Any]
+
+
+def pool(reports: Sequence[Report]) -> dict[str, Any]:
+    """One summary of several reports on different fields.
+
+    Returns:
+        ``fields``, ``groups``, ``confusion``, ``measures`` (as in a report), ``ablation`` and
+        ``robustness`` (conditions that every report has), ``baselines``, and ``by_group``: class,
+        group, wrong, fields of the groups with a mistake, the most mistakes first.
+
+    Raises:
+        DataError: ``overlap`` when a field is in two reports, ``not_new`` when one of them is on
+            fields that its subject learned from, ``other_data`` when they are of different data.
+    """
+    rows = [row for report in reports for row in report["fields"]]
+    twice = [file for file, n in Counter(row["file"] for row in rows).items() if n > 1]
+    if twice:
+        raise DataError("overlap", f"{twice[0]}: is in two reports; give each fold once")
+    for report in reports:
+        if report["data"]["role"] != "test":
+            raise DataError(
+                "not_new",
+                f"{report['subject']['name']}: evaluated on the role {report['data']['role']}: "
+                "give reports on the test role",
+            )
+    if len({report["data"]["fingerprint"] for report in reports}) > 1:
+        raise DataError("other_data", "the reports are about different data sets")
+    labels = np.array([CLASSES.index(row["class"]) for row in rows])
+    probabilities = np.array([row["probabilities"] for row in rows], np.float32)
+    matrix = np.zeros((len(CLASSES), len(CLASSES)), int)
+    np.add.at(matrix, (labels, probabilities.argmax(1)), 1)
+    groups = [f"{row['class']}/{row['group']}" for row in rows]
+    drawn = bootstrap.weights(labels, groups)
+    return {
+        "fields": len(rows),
+        "groups": len(set(groups)),
+        "confusion": matrix.tolist(),
+        "measures": measures.table(
+            measures.values(labels, probabilities, matrix),
+            measures.counted(matrix),
+            bootstrap.intervals(labels, probabilities, drawn),
+        ),
+        "ablation": _added([report["ablation"] for report in reports]),
+        "robustness": _added([report["robustness"] for report in reports]),
+        "baselines": {
+            name: {"name": first["name"], **_sum([r["baselines"][name] for r in reports])}
+            for name, first in reports[0]["baselines"].items()
+        },
+        "by_group": _by_group(rows),
+    }
+
+
+def _sum(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return Rate(sum(r["count"] for r in rates), sum(r["total"] for r in rates)).to_dict()
+
+
+def _added(lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Conditions that all reports have, with their counts added, in the order of the first."""
+    by_key = [{entry["key"]: entry for entry in entries} for entries in lists]
+    found = []
+    for entry in lists[0]:
+        same = [entries[entry["key"]] for entries in by_key if entry["key"] in entries]
+        if len(same) < len(lists):
+            continue
+        added = {"key": entry["key"], "name": entry["name"]}
+        added["fields"] = sum(e["fields"] for e in same)
+        counted = [e for e in same if e["fields"]]
+        for name in (*_COUNTS, "flipped_to_donor"):
+            if counted and all(name in e for e in counted):
+                added[name] = _sum([e[name] for e in counted])
+        found.append(added)
+    return found
+
+
+def _by_group(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    total: Counter[tuple[str, str]] = Counter()
+    wrong: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        key = (row["class"], row["group"])
+        total[key] += 1
+        wrong[key] += row["top"] != row["class"]
+    return [
+        {"class": key[0], "group": key[1], "wrong": count, "fields": total[key]}
+        for key, count in wrong.most_common()
+        if count
+    ]
+
+
+def markdown(pooled: Mapping[str, Any]) -> str:
+    """The pooled tables; ends with a line feed."""
+    rows = [
+        [
+            row["name"],
+            words.value(key, row),
+            words.ends(row["wilson95"]) if "wilson95" in row else "",
+            words.ends(row["bootstrap95"], share=words.is_share(key)),
+        ]
+        for key, row in pooled["measures"].items()
+    ]
+    mistakes = pooled["by_group"]
+    spread = (
+        f"{sum(g['wrong'] for g in mistakes)} mistakes lie in {len(mistakes)} of "
+        f"{pooled['groups']} groups."
+    )
+    parts = [
+        f"{pooled['fields']} fields in {pooled['groups']} groups, each answered once, by the fold "
+        f"that did not learn its group. {NOT_A_MEDICAL_DEVICE}",
+        table(["measure", "value", "Wilson 95 %", "group bootstrap 95 %"], rows),
+        "Confusion (rows: true class):",
+        table(
+            ["", *CLASSES],
+            [[n, *map(str, r)] for n, r in zip(CLASSES, pooled["confusion"], strict=True)],
+        ),
+        "What can be had without the network:",
+        table(
+            ["shortcut baseline", "accuracy (Wilson 95 %)"],
+            [[b["name"], words.rate(b)] for b in pooled["baselines"].values()],
+        ),
+        "Ablation, at test time (an upper bound of what the missing channel is worth):",
+        table(CONDITION_HEAD, [condition_row(entry) for entry in pooled["ablation"]]),
+        "Robustness:",
+        table(CONDITION_HEAD, [condition_row(entry) for entry in pooled["robustness"]]),
+        f"{spread} The groups with most:",
+        table(
+            ["class", "group (first file number)", "wrong", "of"],
+            [[g["class"], g["group"], str(g["wrong"]), str(g["fields"])] for g in mistakes[:12]],
+        ),
+        CITATION,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Print or write the pooled tables; 0, or 2 when a report does not fit."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.split("\n", maxsplit=1)[0], epilog=NOT_A_MEDICAL_DEVICE
+    )
+    parser.add_argument("reports", nargs="+", type=Path, metavar="REPORT")
+    parser.add_argument("-o", "--out", type=Path, metavar="FILE.md", help="[standard output]")
+    args = parser.parse_args(arguments)
+    try:
+        text = markdown(pool([read(path) for path in args.reports]))
+    except (AllsubError, OSError) as error:
+        print(f"pooled: error: {error}", file=sys.stderr)
+        return 2
+    if args.out is None:
+        print(text, end="")
+    else:
+        write_text(args.out, text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
