@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import pi, sqrt
 from typing import Any, Final
 
 from allsub_edge.evaluation import words
@@ -276,10 +277,14 @@ def bubbles(figures: Figures, found: Comparison) -> str:
             middle = 100 * row["value"]
             low, high = (100 * end for end in row["wilson95"])
             axes.plot([across, across], [low, high], color=colour, linewidth=1, zorder=1)
-            area = 30 + 600 * megabytes / largest
-            axes.scatter([across], [middle], s=area, color=colour, alpha=0.55, zorder=2)
+            axes.scatter(
+                [across], [middle], s=_area(megabytes, largest), color=colour, alpha=0.55, zorder=2
+            )
             axes.scatter([across], [middle], s=6, color="#16181d", zorder=3, label=name)
         axes.set_xscale("log")
+        # 3 and 0.5 rather than powers of ten with a factor.
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(lambda value, _: f"{value:g}" if value < 1000 else "")
         axes.margins(x=0.25)
         axes.grid(color="#e7e9ee")
         axes.set_ylabel("accuracy, % (Wilson 95 %)")
@@ -292,10 +297,15 @@ def bubbles(figures: Figures, found: Comparison) -> str:
             axes.annotate(
                 f"{name}\n{megabytes:.2f} MB",
                 (across, 100 * row["value"]),
-                xytext=(12, -4),
+                xytext=(4 + sqrt(_area(megabytes, largest) / pi), -4),
                 textcoords="offset points",
                 fontsize=8,
                 color=colour,
             )
 
     return figures.draw((8.6, 4.2), paint)
+
+
+def _area(megabytes: float, largest: float) -> float:
+    """Of a bubble, in square points."""
+    return 30 + 600 * megabytes / largest
