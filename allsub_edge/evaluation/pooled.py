@@ -74,14 +74,19 @@ def pool(reports: Sequence[Report]) -> dict[str, Any]:
         "ablation": _added([report["ablation"] for report in reports]),
         "robustness": _added([report["robustness"] for report in reports]),
         "baselines": {
-            name: {"name": first["name"], **_sum([r["baselines"][name] for r in reports])}
+            name: {"name": first["name"]}
+            | (_sum([report["baselines"][name] for report in reports]) or {})
             for name, first in reports[0]["baselines"].items()
         },
         "by_group": _by_group(rows),
     }
 
 
-def _sum(rates: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _sum(entries: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    """Counts added; None, as in a report, where there was nothing to count."""
+    rates = [entry for entry in entries if entry is not None]
+    if not rates:
+        return None
     return Rate(sum(r["count"] for r in rates), sum(r["total"] for r in rates)).to_dict()
 
 
