@@ -125,7 +125,7 @@ def quantise(
     extractors: Iterable[str],
     settings: Quantisation = Quantisation(),
     *,
-    keep_float: Iterable[str] = (),
+    keep_float: Sequence[str] = (),
 ) -> int:
     """Write a static int8 version of a float32 ONNX model.
 
@@ -176,7 +176,33 @@ def quantise(
             # One field at a time: the histograms otherwise hold every activation of every field.
             extra_options={"CalibStridedMinMax": 1},
         )
+    if keep_float:
+        made = onnx.load(str(target))
+        _shield(made, keep_float)
+        onnx.save(made, str(target))
     return len(nodes)
+
+
+def _shield(proto: Any, keep_float: Iterable[str]) -> None:
+    """Keep ONNX Runtime from quantising what was left in float; in place.
+
+    Where a float convolution stands between a DequantizeLinear and a QuantizeLinear of its
+    neighbours, newer versions quantise its weights on load (``WeightBiasQuantization``), with one
+    scale. A maximum with the least float behind it changes no value and is not optimised away.
+    """
+    import numpy as np
+    from onnx import helper, numpy_helper
+
+    graph, kept, least = proto.graph, set(keep_float), "kept_in_float/least"
+    found = [node for node in graph.node if node.op_type == "Conv" and node.name in kept]
+    for node in found:
+        outer = node.output[0]
+        node.output[0] = f"{outer}/kept"
+        shield = helper.make_node("Max", [node.output[0], least], [outer], f"{node.name}/kept")
+        graph.node.insert(list(graph.node).index(node) + 1, shield)
+    if found:
+        value = np.array(np.finfo(np.float32).min, np.float32)
+        graph.initializer.append(numpy_helper.from_array(value, least))
 
 
 def quantise_dynamic(

@@ -20,7 +20,10 @@ from allsub_edge.classes import CLASSES
 from allsub_edge.engines import open_engine
 from allsub_edge.errors import ModelFileError, UsageError
 from allsub_edge.export import tflite_float, tflite_graph, tflite_int8, tflite_metadata
+from allsub_edge.export.formats import FORMATS
 from allsub_edge.export.graph import field_model
+from allsub_edge.export.makers import OnnxMaker
+from allsub_edge.export.onnx_int8 import Quantisation
 from allsub_edge.export.parity import Answer, compare
 from allsub_edge.export.tflite import PRECISIONS, tflite_files
 from allsub_edge.imaging.recipes import get_recipe
@@ -163,6 +166,18 @@ def test_a_layer_can_be_kept_in_float(made: Made, tmp_path: Path) -> None:
     names = tflite_int8.extractor_names(made.model)
     small = tflite_int8.quantise_extractor(calibrated, names, keep_float=[".last"])
     assert tflite_int8.integer_share(small) == 0.75
+
+
+def test_a_layer_between_integer_ones_stays_in_float_in_onnx(made: Made, tmp_path: Path) -> None:
+    """ONNX Runtime would quantise its weights on load, with one scale, if nothing kept it."""
+    pytest.importorskip("tf2onnx", reason="the export extra is not installed")
+    feeds = [{"field": field[None]} for field in made.fields]
+    maker = OnnxMaker(made.model, feeds, Quantisation(), tmp_path, lambda line: None)
+    [middle] = [name for name in maker.layers() if "depthwise" in name]
+    assert maker.make(FORMATS["onnx-int8"]).share == 1.0
+    kept = maker.make(FORMATS["onnx-int8"], [middle])
+    assert kept.share == 0.75
+    assert {layer.name for layer in maker.errors(kept)} == set(maker.layers())
 
 
 def test_float16_halves_the_weights_of_convolutions_alone(made: Made) -> None:
