@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import math
 from pathlib import Path
 from typing import Any, Final
 
@@ -89,6 +90,15 @@ def for_file(
         "input": INPUTS[interface],
         "metrics": dict(about["metrics"]),
     }
+
+
+def without_nan(value: Any) -> Any:
+    """A JSON-like value with None for every NaN: a rate of a class that no field has is none."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _without_paths(config: dict[str, Any]) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from allsub_edge.atomic import write_bytes
 from allsub_edge.export import formats as known
-from allsub_edge.export.about import for_file
+from allsub_edge.export.about import for_file, without_nan
 from allsub_edge.export.formats import Format
 from allsub_edge.export.layer_error import LayerError
 from allsub_edge.export.makers import Made, Maker
@@ -236,7 +236,8 @@ class Attempt:
             before = summarise(material.labels, self.reference[0].astype(np.float32))
             metrics["float_accuracy"] = before["accuracy"]
             metrics["parity_with_trained_network"] = judged.proof.parity.to_dict()
-        data = seal(made.data, {**manifest, "metrics": metrics | manifest["metrics"]}, name)
+        metrics = without_nan(metrics | manifest["metrics"])
+        data = seal(made.data, {**manifest, "metrics": metrics}, name)
         if self.entry.container == "onnx":
             check(data)
         write_bytes(row.path, data)
@@ -254,5 +255,5 @@ def _note(reason: str, kept: tuple[str, ...]) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or "the converter says why on stderr"
     return f"{type(error).__name__}: {text[:160]}"

@@ -66,7 +66,7 @@ def write_card(models: list[Path], run_folder: Path, data: Path, note: str = "")
 
 
 def _rate(value: dict[str, Any] | None) -> str:
-    if value is None:
+    if value is None or value["value"] is None:
         return "none"
     low, high = value["interval95"]
     return (

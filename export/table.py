@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from allsub_edge.atomic import replacing, write_text
 from allsub_edge.classes import CITATION, NOT_A_MEDICAL_DEVICE
+from allsub_edge.export.about import without_nan
 from allsub_edge.export.layer_error import LayerError
 from allsub_edge.export.parity import Parity
 
@@ -188,7 +189,7 @@ def write_reports(rows: Sequence[Exported], folder: Path, stem: str, about: dict
         "notice": NOT_A_MEDICAL_DEVICE,
         "citation": CITATION,
     }
-    write_text(folder / f"{stem}.json", json.dumps(document, indent=2) + "\n")
+    write_text(folder / f"{stem}.json", json.dumps(without_nan(document), indent=2) + "\n")
     plot(rows, folder / f"{stem}.png")
 
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -37,6 +39,16 @@ def test_only_new_misses_count() -> None:
     rest = _answer(4)[1:]
     labels = np.array([0, 1, 2, 3])  # the last one was missed before, too
     assert compare((reference, *rest), (candidate, *rest), labels).new_missed == 1
+
+
+def test_a_rate_of_nothing_is_none_in_json() -> None:
+    from allsub_edge.export.about import without_nan
+    from allsub_edge.training.metrics import summarise
+
+    found = without_nan(summarise(np.zeros(2, np.int64), np.eye(4, dtype=np.float32)[[0, 1]]))
+    assert found["all_called_benign"]["value"] is None
+    assert found["accuracy"]["value"] == 0.5
+    json.dumps(found, allow_nan=False)
 
 
 def test_batches_are_joined_in_order() -> None:
