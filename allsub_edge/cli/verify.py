@@ -227,8 +227,8 @@ def _text(report: dict[str, Any]) -> str:
         )
     parity = report["parity"]
     lines.append(
-        f"{_count(parity['fields'])}: same class on {100 * parity['same_top']:.2f} %, probabilities "
-        f"differ by at most {parity['largest_probability_difference']:.2g} "
+        f"{_count(parity['fields'])}: same class on {100 * parity['same_top']:.2f} %, "
+        f"probabilities differ by at most {parity['largest_probability_difference']:.2g} "
         f"({printable(report['farthest'])}), domain distance by "
         f"{100 * parity['largest_distance_difference']:.2g} %, masks "
         f"{'equal' if parity['masks_equal'] else 'DIFFERENT'}"
