@@ -33,8 +33,8 @@ from typing import Final
 import numpy as np
 
 from allsub_edge.atomic import write_text
+from allsub_edge.benchmarks.checks import Check
 from allsub_edge.benchmarks.field_changes import CHANGES, files_of_all_sizes
-from allsub_edge.benchmarks.limits import Check
 from allsub_edge.benchmarks.unseen import Unseen, unseen_fields
 from allsub_edge.classes import CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.classifier import Classifier

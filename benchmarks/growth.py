@@ -10,7 +10,6 @@ with those of one process: same order, same answers.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -19,8 +18,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from allsub_edge.benchmarks import machine, workload
-from allsub_edge.errors import AllsubError, UsageError
+from allsub_edge.benchmarks import machine, program, workload
+from allsub_edge.errors import UsageError
 
 SCHEMA: Final[str] = "allsub-edge/growth/1"
 
@@ -130,23 +129,15 @@ def _numbers(text: str) -> list[int]:
 
 def main(arguments: list[str]) -> int:
     """Run the program; returns 0, or 2 with one line on stderr."""
-    from allsub_edge.atomic import write_text
-
-    parser = argparse.ArgumentParser(prog="growth", description=(__doc__ or "").partition("\n")[0])
+    parser = program.parser_of("growth", __doc__)
     parser.add_argument("--model", metavar="FILE", help="default: the shipped one")
     parser.add_argument("--counts", type=_numbers, default=[1, 100, 10_000], metavar="N,...")
     parser.add_argument("--workers", type=_numbers, default=[1, 2], metavar="N,...")
-    parser.add_argument("--json", metavar="OUT.json", help="write the result here, too")
     args = parser.parse_args(arguments)
-    try:
-        result = measure(args.model, args.counts, args.workers)
-        if args.json is not None:
-            write_text(args.json, json.dumps(result, indent=1) + "\n")
-    except AllsubError as error:
-        print(f"growth: error: {error.message}", file=sys.stderr)
-        return 2
-    print(markdown(result))
-    return 0
+    code: int = program.finish(
+        "growth", lambda: measure(args.model, args.counts, args.workers), markdown, args.json
+    )
+    return code
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from allsub_edge.atomic import write_text
-from allsub_edge.benchmarks.limits import Check
+from allsub_edge.benchmarks.checks import Check
 from allsub_edge.errors import AllsubError, DataError
 from allsub_edge.sources.paths import expand
 

@@ -11,15 +11,12 @@ each kind alone: operators that are fused move fewer bytes, so a share may excee
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any, Final
 
-from allsub_edge.benchmarks import machine, peaks, profiles, work
+from allsub_edge.benchmarks import machine, peaks, profiles, program, work
 from allsub_edge.benchmarks.table import need_matplotlib
-from allsub_edge.errors import AllsubError
 from allsub_edge.imaging.render import render_field
 from allsub_edge.model_file import container
 
@@ -151,33 +148,29 @@ def chart(result: dict[str, Any], path: Path) -> None:
 
 def main(arguments: list[str]) -> int:
     """Run the program; returns 0, or 2 with one line on stderr."""
-    from allsub_edge.atomic import write_text
-
-    parser = argparse.ArgumentParser(prog="limit", description=(__doc__ or "").partition("\n")[0])
+    parser = program.parser_of("limit", __doc__)
     parser.add_argument("models", nargs="+", metavar="MODEL")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="[%(default)s]")
-    parser.add_argument("--json", metavar="OUT.json", help="write the result here, too")
     parser.add_argument("--chart", metavar="OUT.png", help="draw a chart (needs matplotlib)")
     args = parser.parse_args(arguments)
-    try:
+
+    def measured() -> program.Result:
         if args.chart is not None:
             need_matplotlib()
         found = peaks.measure(args.threads)
-        result = {
+        return {
             "schema": SCHEMA,
             "machine": machine.describe(),
             "peaks": found,
             "models": [measure(path, found) for path in args.models],
         }
-        if args.json is not None:
-            write_text(args.json, json.dumps(result, indent=1) + "\n")
+
+    def drawn(result: program.Result) -> None:
         if args.chart is not None:
             chart(result, Path(args.chart))
-    except AllsubError as error:
-        print(f"limit: error: {error.message}", file=sys.stderr)
-        return 2
-    print(markdown(result))
-    return 0
+
+    code: int = program.finish("limit", measured, markdown, args.json, drawn)
+    return code
 
 
 if __name__ == "__main__":

@@ -10,8 +10,6 @@ package by package (``-X importtime``).
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,9 +19,9 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from allsub_edge.benchmarks import machine, workload
+from allsub_edge.benchmarks import machine, program, workload
 from allsub_edge.benchmarks.sampling import percentile
-from allsub_edge.errors import AllsubError, UsageError
+from allsub_edge.errors import UsageError
 
 SCHEMA: Final[str] = "allsub-edge/starting/1"
 
@@ -151,24 +149,18 @@ def markdown(result: dict[str, Any]) -> str:
 def main(arguments: list[str]) -> int:
     """Run the program; returns 0, or 2 with one line on stderr."""
     from allsub_edge import models
-    from allsub_edge.atomic import write_text
 
-    parser = argparse.ArgumentParser(
-        prog="starting", description=(__doc__ or "").partition("\n")[0]
-    )
+    parser = program.parser_of("starting", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: the shipped one")
     parser.add_argument("--runs", type=int, default=15, metavar="N", help="[%(default)s]")
-    parser.add_argument("--json", metavar="OUT.json", help="write the result here, too")
     args = parser.parse_args(arguments)
-    try:
-        result = measure(args.models or [str(models.default_path())], max(1, args.runs))
-        if args.json is not None:
-            write_text(args.json, json.dumps(result, indent=1) + "\n")
-    except AllsubError as error:
-        print(f"starting: error: {error.message}", file=sys.stderr)
-        return 2
-    print(markdown(result))
-    return 0
+    code: int = program.finish(
+        "starting",
+        lambda: measure(args.models or [str(models.default_path())], max(1, args.runs)),
+        markdown,
+        args.json,
+    )
+    return code
 
 
 if __name__ == "__main__":

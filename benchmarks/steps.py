@@ -8,17 +8,15 @@ added one after another; all graphs, and the file opened with other settings, ta
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
 from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
 
-from allsub_edge.benchmarks import machine, workload
+from allsub_edge.benchmarks import machine, program, workload
 from allsub_edge.benchmarks.sampling import summary, take_turns
-from allsub_edge.errors import AllsubError, UsageError
+from allsub_edge.errors import UsageError
 from allsub_edge.model_file import container
 
 SCHEMA: Final[str] = "allsub-edge/steps/1"
@@ -127,23 +125,15 @@ def markdown(result: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run the program; returns 0, or 2 with one line on stderr."""
-    from allsub_edge.atomic import write_text
-
-    parser = argparse.ArgumentParser(prog="steps", description=(__doc__ or "").partition("\n")[0])
+    parser = program.parser_of("steps", __doc__)
     parser.add_argument("model", metavar="PLAIN.onnx")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="[%(default)s]")
     parser.add_argument("--seconds", type=float, default=2.0, metavar="S", help="[%(default)s]")
-    parser.add_argument("--json", metavar="OUT.json", help="write the result here, too")
     args = parser.parse_args(arguments)
-    try:
-        result = measure(args.model, args.threads, args.seconds)
-        if args.json is not None:
-            write_text(args.json, json.dumps(result, indent=1) + "\n")
-    except AllsubError as error:
-        print(f"steps: error: {error.message}", file=sys.stderr)
-        return 2
-    print(markdown(result))
-    return 0
+    code: int = program.finish(
+        "steps", lambda: measure(args.model, args.threads, args.seconds), markdown, args.json
+    )
+    return code
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from tests import toy_model
 
 pytest.importorskip("onnx", reason="building a toy model needs the extra `export`")
 
+from allsub_edge.benchmarks.checks import Check
 from allsub_edge.benchmarks.field_changes import CHANGES, SIZES, files_of_all_sizes
 from allsub_edge.benchmarks.field_checks import main
-from allsub_edge.benchmarks.limits import Check
 from allsub_edge.benchmarks.unseen import unseen_fields
 from allsub_edge.errors import DataError, UsageError
 from allsub_edge.statistics import Rate
