@@ -46,12 +46,11 @@ def profile_onnx(data: bytes, field: npt.NDArray[np.uint8], threads: int, runs: 
     """Profile an ONNX model on ONNX Runtime with the settings of our engine."""
     import onnxruntime as ort
 
+    from allsub_edge.engines.onnx_runtime import session_options
+
     groups, kernels = _convolutions(data)
     with tempfile.TemporaryDirectory() as folder:
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options = session_options(threads)
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(folder) / "trace")
         session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])

@@ -104,7 +104,7 @@ def preparation_share(path: Path, seconds: float, threads: int | None) -> dict[s
     from allsub_edge.benchmarks.obvious_way import keep_needed
     from allsub_edge.benchmarks.sampling import take_turns
     from allsub_edge.benchmarks.workload import pixels
-    from allsub_edge.engines.base import default_threads
+    from allsub_edge.engines.onnx_runtime import session_options
     from allsub_edge.model_file.container import read
 
     model = read(path)
@@ -116,10 +116,7 @@ def preparation_share(path: Path, seconds: float, threads: int | None) -> dict[s
     cut.graph.output.extend(outputs)
     # ONNX Runtime does not drop what leads to no output.
     keep_needed(cut, set(), {name: node for node in cut.graph.node for name in node.output})
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or default_threads()
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options = session_options(threads)
     provider = ["CPUExecutionProvider"]
     sessions = {
         "preparation": ort.InferenceSession(cut.SerializeToString(), options, providers=provider),

@@ -25,11 +25,9 @@ SCHEMA: Final[str] = "allsub-edge/steps/1"
 def _session(data: bytes, threads: int) -> Any:
     import onnxruntime as ort
 
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    from allsub_edge.engines.onnx_runtime import session_options
+
+    return ort.InferenceSession(data, session_options(threads), providers=["CPUExecutionProvider"])
 
 
 def graphs(model: container.ModelBytes) -> dict[str, bytes]:

@@ -82,8 +82,8 @@ def open_engine(
         engine: a name of ``ENGINES``, or one of ``variants``, which takes that package alone; None
             takes the default of the model's format.
         threads: None means ``base.default_threads()``.
-        spin: let idle threads spin for a few milliseconds before they sleep: a shorter wait
-            between two fields for a busy processor while there is nothing to do.
+        spin: let idle threads spin between two fields too, for a few milliseconds before they
+            sleep: a shorter wait for a busy processor while there is nothing to do.
 
     Raises:
         UsageError: ``unknown_engine``, ``wrong_engine``, ``engine_missing``, ``bad_threads``.

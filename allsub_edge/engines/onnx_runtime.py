@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import numpy as np
@@ -20,6 +21,13 @@ from allsub_edge.engines.base import (
 )
 from allsub_edge.errors import ModelFileError
 from allsub_edge.model_file.container import ModelBytes
+
+SPIN_US: Final[int] = 100
+"""Longest time, in microseconds, that a thread spins before it sleeps; the network's operators take
+3 to 500."""
+
+_SPIN_LIMITED: Final[tuple[int, int]] = (1, 26)
+"""First ONNX Runtime that can limit a spin."""
 
 _ERRORS_ONLY: Final[int] = 3
 _KINDS: Final[dict[str, str]] = {"uint8": "tensor(uint8)", "float32": "tensor(float)"}
@@ -73,6 +81,43 @@ def _check_signature(session: Any, interface: str, source: str) -> None:
         )
 
 
+def waiting(version: str, spin: bool) -> dict[str, str]:
+    """Session entries that say how threads wait for each other's part of a run.
+
+    A thread that spins answers sooner than one that sleeps, for a processor that others may want.
+    :data:`SPIN_US` brings nearly all of that (docs/performance.md) at no cost where cores are busy,
+    and ends with the run, so nothing spins between fields.
+
+    Args:
+        version: of ONNX Runtime; before :data:`_SPIN_LIMITED` a spin has no limit, so threads
+            sleep.
+        spin: spin as ONNX Runtime does by itself, between runs too.
+    """
+    allowed = "session.intra_op.allow_spinning"
+    if spin:
+        return {allowed: "1"}
+    numbers = re.match(r"(\d+)\.(\d+)", version)
+    if numbers is None or tuple(map(int, numbers.groups())) < _SPIN_LIMITED:
+        return {allowed: "0"}
+    return {
+        allowed: "1",
+        "session.force_spinning_stop": "1",
+        "session.intra_op.spin_duration_us": str(SPIN_US),
+    }
+
+
+def session_options(threads: int | None = None, *, spin: bool = False) -> ort.SessionOptions:
+    """Settings of every session here; ``threads`` None means ``base.default_threads()``."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = default_threads() if threads is None else threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.log_severity_level = _ERRORS_ONLY
+    for key, value in waiting(ort.__version__, spin).items():
+        options.add_session_config_entry(key, value)
+    return options
+
+
 class OnnxRuntimeEngine:
     """A model opened by ONNX Runtime from verified bytes, with a fixed number of threads.
 
@@ -85,12 +130,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, model: ModelBytes, *, threads: int | None = None, spin: bool = False):
         self.version: str = ort.__version__
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = default_threads() if threads is None else threads
-        options.inter_op_num_threads = 1
-        options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
-        options.log_severity_level = _ERRORS_ONLY
-        options.add_session_config_entry("session.intra_op.allow_spinning", "1" if spin else "0")
+        options = session_options(threads, spin=spin)
         try:
             session = ort.InferenceSession(
                 model.data, sess_options=options, providers=["CPUExecutionProvider"]

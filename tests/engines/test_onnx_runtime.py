@@ -9,6 +9,7 @@ import pytest
 
 from allsub_edge import engines
 from allsub_edge.engines.base import default_threads, usable_cores
+from allsub_edge.engines.onnx_runtime import waiting
 from allsub_edge.errors import ModelFileError, UsageError
 from allsub_edge.model_file.container import ModelBytes
 from tests import toy_model
@@ -67,6 +68,17 @@ def test_threads_and_spinning_do_not_change_the_answer(
     assert engine.threads == threads
     expected = engines.open_engine(model, threads=1).run(random_fields(1)).probabilities
     np.testing.assert_allclose(engine.run(random_fields(1)).probabilities, expected, atol=1e-6)
+
+
+def test_threads_never_spin_without_a_limit_unless_asked_to() -> None:
+    allowed, ends = "session.intra_op.allow_spinning", "session.force_spinning_stop"
+    for version in ("1.20.0", "1.25.1", "unheard of"):
+        assert waiting(version, spin=False) == {allowed: "0"}
+    for version in ("1.26.0", "1.32.0", "2.0.0+cpu"):
+        limited = waiting(version, spin=False)
+        assert limited[allowed] == limited[ends] == "1"
+        assert 0 < int(limited["session.intra_op.spin_duration_us"]) <= 1000
+    assert waiting("1.32.0", spin=True) == {allowed: "1"}
 
 
 def test_threads_default_to_the_usable_cores_at_most_four(model: ModelBytes) -> None:
