@@ -72,6 +72,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--card-note", default="", metavar="TEXT", help="what the card's reader must know besides"
     )
+    parser.add_argument(
+        "--card-report",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="REPORT",
+        help="folder or report.json of allsub-edge evaluate, of a cross-fit one of each fold's "
+        "file: the card shows how answers stand changed fields; repeatable",
+    )
     parser.add_argument("--name", default="allsub", help="name of the model [%(default)s]")
     parser.add_argument("--model-version", default="1", help="version of the model [%(default)s]")
     group = parser.add_argument_group("integer formats")
@@ -198,7 +207,8 @@ def run(args: argparse.Namespace) -> int:
         files = [row.path for row in shown if row.format in order and row.interface == "field"]
         if not files:
             raise UsageError("usage", "--card needs one of the formats " + ", ".join(order))
-        write_text(args.card, write_card(files, args.run_folder, args.data, args.card_note))
+        card = write_card(files, args.run_folder, args.data, args.card_note, args.card_report)
+        write_text(args.card, card)
         print(f"card: {args.card}")
     if written:
         print(f"try it: allsub-edge infer FIELD --model {written[-1].path}")

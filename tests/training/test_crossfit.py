@@ -95,6 +95,19 @@ def test_a_fold_is_a_complete_run_judged_by_the_other_folds(made: Path) -> None:
     assert sum(tested) == 48
 
 
+def test_the_domain_reaches_as_far_as_the_farthest_fold() -> None:
+    found = crossfit.OutOfFold(
+        logits={},
+        labels=np.zeros(300, np.int64),
+        distance=np.repeat(np.float32([1.0, 5.0, 2.0]), 100),
+        shortcut=np.zeros(300, np.int64),
+        fold=np.repeat([0, 1, 2], 100),
+        quality=[],
+    )
+    assert crossfit._reach(found, found.fold >= 0) == 5
+    assert crossfit._reach(found, found.fold != 1) == 2, "the fold that is judged has no say"
+
+
 def test_the_rates_of_a_fold_do_not_use_its_own_thresholds() -> None:
     # Fold 0 is answered with certainty, fold 1 at random: thresholds that fold 1 takes from fold 0
     # are too narrow for it, which a threshold from all fields would hide.
