@@ -3,7 +3,8 @@
 Three passes, each found with a profile (docs/performance.md tells what each brought) and each a
 no-op where the graph is not of the kind it knows:
 
-* :func:`lean_preparation` puts ``lean.prepare_cells`` in the place of the converted preparation;
+* :func:`lean_preparation` puts ``lean.prepare_cells`` in the place of the converted preparation,
+  :func:`renew` in the place of an earlier version of itself;
 * :func:`quad_stem` lets an int8 stem read four pixels as twelve channels;
 * :func:`tidy` joins chains of reshapes and drops what nobody reads.
 
@@ -15,8 +16,10 @@ sees the new operators. :func:`fuse_file` does it to a finished model file and p
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -59,7 +62,7 @@ def fuse(proto: Any, params: Mapping[str, int | float] | None) -> list[str]:
     import onnx
 
     done = []
-    if params is not None and lean_preparation(proto, params):
+    if params is not None and (lean_preparation(proto, params) or renew(proto, params)):
         done.append("lean_preparation")
     if quad_stem(proto):
         done.append("quad_stem")
@@ -193,6 +196,37 @@ def lean_preparation(proto: Any, params: Mapping[str, int | float]) -> bool:
             replace_readers(proto, node.output[0], planes)
     insert(proto, build)
     drop_dead(proto)
+    return True
+
+
+def renew(proto: Any, params: Mapping[str, int | float]) -> bool:
+    """Give a graph that an earlier version made lean the preparation of this one; in place.
+
+    Returns:
+        False if there is no lean preparation, or it is already that of this version.
+    """
+    ends = (lean.U8_NHWC, lean.MASK_FLOAT, lean.MASK_BYTES)
+    renewed = type(proto)()
+    renewed.CopyFrom(proto)
+    graph = renewed.graph
+    if not set(ends) <= {name for node in graph.node for name in node.output}:
+        return False
+    taken = {name for node in graph.node for name in (*node.input, *node.output)}
+    prefix = next(
+        name
+        for name in (f"{lean.PREFIX}{number}/" for number in itertools.count(2))
+        if not any(known.startswith(name) for known in taken)
+    )
+    for node in [node for node in graph.node if set(ends) & set(node.output)]:
+        graph.node.remove(node)
+    insert(renewed, lean.prepare_cells(graph.input[0].name, *size_of(proto), params, prefix))
+    drop_dead(renewed)
+    tidy(renewed)
+    if Counter(n.op_type for n in graph.node) == Counter(n.op_type for n in proto.graph.node):
+        before, after = (View(p).constants.values() for p in (proto, renewed))
+        if sorted(c.shape for c in before) == sorted(c.shape for c in after):
+            return False
+    proto.CopyFrom(renewed)
     return True
 
 

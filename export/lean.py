@@ -43,9 +43,10 @@ MASK_BYTES: Final = PREFIX + "mask_bytes"
 
 
 class Builder:
-    """Collects nodes and constants whose names begin with :data:`PREFIX`."""
+    """Collects nodes and constants whose names begin with a prefix that nothing else has."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = PREFIX) -> None:
+        self.prefix = prefix
         self.nodes: list[Any] = []
         self.constants: dict[str, npt.NDArray[Any]] = {}
 
@@ -56,7 +57,7 @@ class Builder:
             same = known.dtype == array.dtype and known.shape == array.shape
             if same and (known == array).all():
                 return name
-        name = f"{PREFIX}const_{len(self.constants)}"
+        name = f"{self.prefix}const_{len(self.constants)}"
         self.constants[name] = array
         return name
 
@@ -64,7 +65,7 @@ class Builder:
         """Append an operator with one output; returns the output's name."""
         from onnx import helper
 
-        name = output or f"{PREFIX}{kind}_{len(self.nodes)}"
+        name = output or f"{self.prefix}{kind}_{len(self.nodes)}"
         outputs = [name] if kind != "TopK" else [name, f"{name}_indices"]
         self.nodes.append(helper.make_node(kind, inputs, outputs, name=name, **attributes))
         return name
@@ -79,7 +80,11 @@ class Builder:
 
 
 def prepare_cells(
-    field: str, height: int, width: int, params: Mapping[str, int | float]
+    field: str,
+    height: int,
+    width: int,
+    params: Mapping[str, int | float],
+    prefix: str = PREFIX,
 ) -> Builder:
     """White balance and mask of recipe ``cells`` on a uint8 field.
 
@@ -88,12 +93,13 @@ def prepare_cells(
         height: rows, a multiple of the block size.
         width: columns, a multiple of the block size.
         params: of the recipe.
+        prefix: of all names but the three below.
 
     Returns:
         Operators of opset 13 or later that make :data:`U8_NHWC`, :data:`MASK_FLOAT` and
         :data:`MASK_BYTES`.
     """
-    build = Builder()
+    build = Builder(prefix)
     pixels = build.add("Cast", [field], to=float_type())
     _balance(build, pixels, height, width)
     purple = _minus_purple(build, height, width)

@@ -207,6 +207,28 @@ def test_fusing_twice_changes_nothing_more(graphs: tuple[Any, Any]) -> None:
     assert fuse(proto, CELLS.params) == []
 
 
+def test_a_lean_preparation_of_an_earlier_version_is_renewed(
+    graphs: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = copied(graphs[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(lean, "_minus_purple", _minus_purple_pixel_by_pixel)
+        fuse(earlier, CELLS.params)
+    proto = copied(earlier)
+    assert fuse(proto, CELLS.params) == ["lean_preparation"]
+    old, new = answers(earlier), answers(proto)
+    for name, value in old.items():
+        np.testing.assert_array_equal(new[name], value)
+    assert fuse(proto, CELLS.params) == []
+
+
+def _minus_purple_pixel_by_pixel(build: lean.Builder, height: int, width: int) -> str:
+    pixels = build.add("Cast", [lean.U8_NHWC], to=lean.float_type())
+    pixels = build.reshape(pixels, 0, height * width, 3)
+    weights = build.constant([[-1], [2], [-1]])
+    return build.reshape(build.add("MatMul", [pixels, weights]), 0, 1, height, width)
+
+
 def test_another_recipe_keeps_its_preparation(graphs: tuple[Any, Any]) -> None:
     proto = copied(graphs[0])
     fuse(proto, None)
