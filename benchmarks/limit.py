@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from allsub_edge.benchmarks import machine, peaks, profiles, program, work
-from allsub_edge.benchmarks.table import need_matplotlib
+from allsub_edge.benchmarks.chart import bars, need_matplotlib, panels, save
 from allsub_edge.imaging.render import render_field
 from allsub_edge.model_file import container
 
@@ -121,29 +121,19 @@ def chart(result: dict[str, Any], path: Path) -> None:
     Raises:
         UsageError: ``matplotlib_missing``.
     """
-    need_matplotlib()
-    from matplotlib.figure import Figure
-
-    from allsub_edge.atomic import replacing
-
     models = result["models"]
-    figure = Figure(figsize=(8, 1 + 2.4 * len(models)), layout="constrained")
-    axes = figure.subplots(len(models), 1, squeeze=False, sharex=True)[:, 0]
+    figure, axes = panels(len(models), 1 + 2.4 * len(models))
     for axis, model in zip(axes, models, strict=True):
         rows = [row for row in model["rows"] if row["ms"] >= 0.01]
-        names = [row["kind"] for row in rows]
-        axis.barh(names, [row["ms"] for row in rows], color="#c6d3e6", label="measured")
-        least = [row["least_ms"] for row in rows]
-        axis.barh(names, least, height=0.4, color="#31588a", label="least on this machine")
-        axis.invert_yaxis()
-        axis.set_title(f"{model['model']}: {model['ms']:.2f} ms", loc="left", fontsize=10)
-        axis.tick_params(labelsize=8)
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
-    axes[0].legend(loc="lower right", fontsize=8, frameon=False)
-    axes[-1].set_xlabel("milliseconds of one field")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+        bars(
+            axis,
+            f"{model['model']}: {model['ms']:.2f} ms",
+            [row["kind"] for row in rows],
+            ("measured", [row["ms"] for row in rows]),
+            ("least on this machine", [row["least_ms"] for row in rows]),
+        )
+        axis.sharex(axes[0])
+    save(figure, axes, "milliseconds of one field", path)
 
 
 def main(arguments: list[str]) -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from allsub_edge.benchmarks.chart import bars, panels, save
 from allsub_edge.benchmarks.stages import NAMES
-from allsub_edge.errors import UsageError
 
 
 def _row(*cells: object) -> str:
@@ -111,46 +110,21 @@ def _variants(row: Mapping[str, Any]) -> str:
     return _table([f"{row['name']}, ms a field", "p50", "p90", "speed-up"], rows)
 
 
-def need_matplotlib() -> None:
-    """Raise UsageError ``matplotlib_missing`` before anything is measured in vain."""
-    if find_spec("matplotlib") is None:
-        raise UsageError(
-            "matplotlib_missing",
-            "a chart needs matplotlib: pip install 'allsub-edge[train]', or leave --chart away",
-        )
-
-
 def chart(result: Mapping[str, Any], path: Path) -> None:
     """Draw p50 and p90 of every model and workload as a PNG.
 
     Raises:
         UsageError: ``matplotlib_missing``.
     """
-    need_matplotlib()
-    from matplotlib.figure import Figure
-
-    from allsub_edge.atomic import replacing
-
     kinds, models = result["plan"]["workloads"], result["models"]
-    figure = Figure(figsize=(8, 1.2 + 0.55 * len(models) * len(kinds)), layout="constrained")
-    axes = figure.subplots(len(kinds), 1, squeeze=False)[:, 0]
+    figure, axes = panels(len(kinds), 1.2 + 0.55 * len(models) * len(kinds))
     for axis, kind in zip(axes, kinds, strict=True):
-        names = [row["name"] for row in models]
         middle = [row["steady"][kind]["p50_ms"] for row in models]
         late = [row["steady"][kind]["p90_ms"] for row in models]
-        axis.barh(names, late, color="#c6d3e6", label="p90")
-        axis.barh(names, middle, height=0.45, color="#31588a", label="p50")
+        bars(axis, kind, [row["name"] for row in models], ("p90", late), ("p50", middle))
         for index, value in enumerate(late):
             axis.text(value, index, f" {value:.3g} ms", va="center", fontsize=8)
         if max(late) > 20 * min(late):
             axis.set_xscale("log")
         axis.margins(x=0.18)
-        axis.invert_yaxis()
-        axis.set_title(kind, loc="left", fontsize=10)
-        axis.tick_params(labelsize=8)
-        for side in ("top", "right"):
-            axis.spines[side].set_visible(False)
-    axes[0].legend(loc="lower right", fontsize=8, frameon=False)
-    axes[-1].set_xlabel("milliseconds a field, from the bytes of the file to the record")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    save(figure, axes, "milliseconds a field, from the bytes of the file to the record", path)

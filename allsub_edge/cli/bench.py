@@ -157,13 +157,14 @@ def run(args: argparse.Namespace) -> int:
     """
     from allsub_edge.atomic import write_text
     from allsub_edge.benchmarks import compare, suite, table
+    from allsub_edge.benchmarks.chart import need_matplotlib
     from allsub_edge.cli.formats import dump
 
     if args.fail_over is not None and args.compare is None:
         raise UsageError("usage", "--fail-over needs an earlier result: --compare OLD.json")
     old = None if args.compare is None else compare.load(Path(args.compare))
     if args.chart is not None:
-        table.need_matplotlib()
+        need_matplotlib()
     say = (lambda line: None) if args.quiet else suite.say_to_stderr
     result = suite.run(_plan(args), say)
     if not args.quiet and sys.stderr.isatty():
