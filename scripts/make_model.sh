@@ -8,10 +8,11 @@
 # RUN      folder of the cross-fit, runs/crossfit by default; a stopped one goes on there
 #
 # Six networks are trained: one for each of five folds, and the one that ships, on all groups. It
-# took 70 minutes, and 11 for the export, on a busy machine with 2 cores.
+# took 70 minutes, and 11 for the export, on a busy machine with 2 cores; the folds' files and their
+# reports come on top.
 set -eu
 if [ "$#" -lt 2 ]; then
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2
 fi
 absolute() { case "$1" in /* | imagenet) echo "$1" ;; *) echo "$PWD/$1" ;; esac; }
@@ -27,7 +28,7 @@ need_venv .venv-dev
     --epochs 12 --augment medium --no-class-weights --label-smoothing 0.02 --ema 0.995 \
     --learning-rate 6e-4 --frozen-blocks 1
 # The folds' files answer for the groups that their networks did not learn from.
-reports=""
+set --
 for k in 1 2 3 4 5; do
     if [ ! -f "$run/reports/fold$k/report.json" ]; then
         .venv-dev/bin/allsub-edge export "$run/fold$k" --data "$data" --out "$run/files" \
@@ -35,11 +36,10 @@ for k in 1 2 3 4 5; do
         .venv-dev/bin/allsub-edge evaluate "$run/files/fold$k-1-int8.onnx" "$data" \
             --split "$run/fold$k/split.csv" --out "$run/reports/fold$k" --no-pictures
     fi
-    reports="$reports --card-report $run/reports/fold$k"
+    set -- "$@" --card-report "$run/reports/fold$k"
 done
-# shellcheck disable=SC2086
 .venv-dev/bin/allsub-edge export "$run/final" --data "$data" --out allsub_edge/models \
     --formats onnx-float32,onnx-int8,tflite-int8 --report "$run/validation" \
     --name allsub --model-version 2 --card allsub_edge/models/MODEL_CARD.md \
-    --card-note "$(cat scripts/model_note.txt)" $reports
+    --card-note "$(cat scripts/model_note.txt)" "$@"
 .venv-dev/bin/python scripts/make_vectors.py
