@@ -164,7 +164,7 @@ def load_fields(
         except FieldError as error:
             raise DataError(
                 "unreadable",
-                f"{sample.file}: {error.message}; mend or remove this file of the data set",
+                f"{error.message}; mend or remove this file of the data set",
             ) from error
         if progress is not None:
             progress(index + 1, len(samples))
