@@ -40,6 +40,7 @@ from allsub_edge.classes import CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.classifier import Classifier
 from allsub_edge.errors import AllsubError, DataError
 from allsub_edge.prediction import Prediction
+from allsub_edge.quality import OUT_OF_DOMAIN
 from allsub_edge.sources.paths import expand
 from allsub_edge.statistics import Rate
 
@@ -75,8 +76,18 @@ def outside(classifier: Classifier, folder: Path) -> list[Check]:
     ]
     for kind, answers in sorted(kinds.items()):
         limit = 1.0 if kind == "photos" else None
-        found.append(Check(f"not such a smear: no label, {kind}", without_label(answers), limit))
+        name = f"not such a smear: no label, {kind}"
+        found.append(Check(name, without_label(answers), limit, note=_distances(answers)))
     return found
+
+
+def _distances(answers: Sequence[Prediction]) -> str:
+    """How far images lie from what the model learned from, and how many that alone refuses."""
+    found = [a.quality.domain_distance for a in answers if a.quality is not None]
+    if not found:
+        return ""
+    far = sum(OUT_OF_DOMAIN in a.reasons for a in answers)
+    return f"distance {np.median(found):.1f} in the median; {far} too far"
 
 
 def seen_as_they_are(
