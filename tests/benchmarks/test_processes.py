@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from allsub_edge.benchmarks import growth, starting, steps
+from allsub_edge.benchmarks import growth, model_only, starting, steps
 from allsub_edge.errors import UsageError
 from tests import toy_model
 
@@ -58,3 +58,20 @@ def test_a_file_that_no_pass_changes_is_told(
     pytest.importorskip("onnx", reason="the passes need onnx")
     assert steps.main([model]) == 2
     assert "no pass changes it" in capsys.readouterr().err
+
+
+def test_the_model_alone_is_told_beside_the_published_network(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # The published network takes half a minute to build; the slow tests of the package do that.
+    monkeypatch.setattr(model_only, "_keras", lambda: lambda number: sum(range(1000)))
+    out = tmp_path / "out.json"
+    asked = [model, "--seconds", "0.1", "--count", "3", "--json", str(out)]
+    assert model_only.main(asked) == 0
+    result = json.loads(out.read_text())
+    assert [row["name"] for row in result["rows"]] == ["toy.onnx", model_only.PUBLISHED]
+    assert result["threads"] == 1 and result["rows"][0]["ratio"] > 0
+    table = capsys.readouterr().out.splitlines()
+    assert table[-1].endswith("| - |") and table[-2].startswith("| toy.onnx |")
+    assert model_only.main([model, model]) == 2
+    assert "same name" in capsys.readouterr().err
