@@ -9,9 +9,10 @@ no-op where the graph is not of the kind it knows:
 * :func:`tidy` joins chains of reshapes and drops what nobody reads.
 
 They run on the float and on the quantised graph alike, after quantisation, so that no quantiser
-sees the new operators. :func:`fuse_file` does it to a finished model file and proves it there:
+sees the new operators. :func:`fuse_file` does it to a finished file, of an earlier version too, and
+proves it there; of a TFLite file it turns the thin maxima (``thin_pools``):
 
-    python -m allsub_edge.export.fuse MODEL.onnx...
+    python -m allsub_edge.export.fuse MODEL...
 """
 
 from __future__ import annotations
@@ -79,31 +80,24 @@ def params_of(manifest: Manifest) -> Mapping[str, int | float] | None:
 
 
 def fuse_file(path: Path, fields: Iterable[npt.NDArray[np.uint8]] | None = None) -> list[str]:
-    """Fuse a sealed ONNX model file in place, keep its manifest, and prove that it answers alike.
+    """Make a sealed model file faster in place, keep its manifest, and prove that it answers alike.
 
     Args:
-        path: the file.
+        path: an ONNX file, or a TFLite file, whose thin maxima are turned (``thin_pools``).
         fields: uint8 [224, 224, 3] each; None means rendered fields and noise.
 
     Returns:
         As :func:`fuse`; empty if there was nothing to do, and then the file is untouched.
 
     Raises:
-        ModelFileError: ``not_onnx``, or ``not_neutral``: a mask, or a probability or distance by
-            more than :data:`NEUTRAL`, came out otherwise; the file is untouched.
+        ModelFileError: ``not_neutral``: a mask, or a probability or distance by more than
+            :data:`NEUTRAL`, came out otherwise; the file is untouched.
     """
-    import onnx
-
     before = container.read(path)
-    if before.format != "onnx":
-        raise ModelFileError(
-            "not_onnx", f"{path}: only ONNX files can be fused: name an .onnx file"
-        )
-    proto = onnx.load_from_string(before.data)
-    done = fuse(proto, params_of(before.manifest))
+    graph, done = (_fused if before.format == "onnx" else _turned)(before)
     if not done:
         return done
-    data = container.embed_manifest(proto.SerializeToString(), before.manifest)
+    data = container.embed_manifest(graph, before.manifest)
     apart = _difference(before, container.parse(data, source=str(path)), fields or _proofs())
     if apart > NEUTRAL:
         raise ModelFileError(
@@ -111,6 +105,24 @@ def fuse_file(path: Path, fields: Iterable[npt.NDArray[np.uint8]] | None = None)
         )
     write_bytes(path, data)
     return done
+
+
+def _fused(model: container.ModelBytes) -> tuple[bytes, list[str]]:
+    import onnx
+
+    proto = onnx.load_from_string(model.data)
+    done = fuse(proto, params_of(model.manifest))
+    return proto.SerializeToString(), done
+
+
+def _turned(model: container.ModelBytes) -> tuple[bytes, list[str]]:
+    from allsub_edge.export import tflite_graph
+    from allsub_edge.export.thin_pools import turn_pools
+    from allsub_edge.model_file.tflite_bytes import flatbuffer
+
+    unpacked = tflite_graph.unpack(flatbuffer(model.data))
+    turned = turn_pools(unpacked)
+    return (tflite_graph.pack(unpacked), ["thin_pools"]) if turned else (b"", [])
 
 
 def _proofs() -> Iterator[npt.NDArray[np.uint8]]:
