@@ -19,8 +19,13 @@ def need_matplotlib() -> None:
         )
 
 
-def panels(count: int, height: float) -> tuple[Any, list[Any]]:
-    """A figure of so many panels, one below the other, and their axes; height in inches.
+def panels(count: int, height: float, *, shared: bool = False) -> tuple[Any, list[Any]]:
+    """A figure of so many panels, one below the other, and their axes.
+
+    Args:
+        count: of panels.
+        height: of the figure, inches.
+        shared: all panels have the same scale.
 
     Raises:
         UsageError: ``matplotlib_missing``.
@@ -29,7 +34,7 @@ def panels(count: int, height: float) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, height), layout="constrained")
-    return figure, list(figure.subplots(count, 1, squeeze=False)[:, 0])
+    return figure, list(figure.subplots(count, 1, squeeze=False, sharex=shared)[:, 0])
 
 
 def bars(

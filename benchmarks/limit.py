@@ -122,7 +122,7 @@ def chart(result: dict[str, Any], path: Path) -> None:
         UsageError: ``matplotlib_missing``.
     """
     models = result["models"]
-    figure, axes = panels(len(models), 1 + 2.4 * len(models))
+    figure, axes = panels(len(models), 1 + 2.4 * len(models), shared=True)
     for axis, model in zip(axes, models, strict=True):
         rows = [row for row in model["rows"] if row["ms"] >= 0.01]
         bars(
@@ -132,7 +132,6 @@ def chart(result: dict[str, Any], path: Path) -> None:
             ("measured", [row["ms"] for row in rows]),
             ("least on this machine", [row["least_ms"] for row in rows]),
         )
-        axis.sharex(axes[0])
     save(figure, axes, "milliseconds of one field", path)
 
 
