@@ -34,7 +34,7 @@ def write_card(
     run_folder: Path,
     data: Path,
     note: str = "",
-    reports: Sequence[Path] = (),
+    more: Sequence[str] = (),
 ) -> str:
     """The card of model files of one run, as Markdown.
 
@@ -44,11 +44,10 @@ def write_card(
         data: the data set the run was trained on.
         note: what a reader must know about how this run came about, such as earlier looks at
             its test role.
-        reports: what ``allsub-edge evaluate`` wrote about the default file, or about the file of
-            each fold; none leaves the table of robustness out.
+        more: Markdown sections to stand before the limits, such as how changed fields do.
 
     Raises:
-        DataError, ModelFileError: a file, a report, the run or the data does not fit.
+        DataError, ModelFileError: a file, the run or the data does not fit.
     """
     run = Run(run_folder)
     main = read(models[-1]).manifest
@@ -67,7 +66,7 @@ def write_card(
         _metrics(models, what),
         _confusion(metrics["confusion"], f"{main.precision}, {what}"),
         decisions,
-        *([_robustness(reports)] if reports else []),
+        *more,
         _limits(main.to_dict(), "the folds' answers" if pooled else "the calibration role"),
         f"## Citation\n\nThe data set and the two-channel method: {CITATION}",
         f"## Licence\n\n{main.licence}. The images are not redistributed here.",
@@ -249,20 +248,6 @@ def _decisions_of_folds(found: dict[str, Any]) -> str:
         f"| true class in the prediction set | {_rate(found['covered'])} |\n"
         f"{by_class}\n"
         f"| mean size of a prediction set | {found['mean_set_size']} |"
-    )
-
-
-def _robustness(reports: Sequence[Path]) -> str:
-    """The conditions under which ``evaluate`` tried every test field, counts of all reports."""
-    from allsub_edge.evaluation import output, pooled
-    from allsub_edge.evaluation.markdown import CONDITION_HEAD, condition_row, table
-
-    found = pooled.pool([output.read(path) for path in reports])
-    return (
-        "## Changed fields\n\n"
-        f"{found['fields']} fields in {found['groups']} groups, "
-        "each answered by a file whose network did not learn its group.\n\n"
-        + table(CONDITION_HEAD, [condition_row(e) for e in found["ablation"] + found["robustness"]])
     )
 
 

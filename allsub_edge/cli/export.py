@@ -188,6 +188,8 @@ def run(args: argparse.Namespace) -> int:
     def say(line: str) -> None:
         print(line, flush=True)
 
+    # Before the long work: a report that does not fit must not cost it.
+    more = [_changed_fields(args.card_report)] if args.card_report else []
     subject = open_run(args.run_folder, args.data, args.calibration, say)
     rows = export_subject(subject, plan, args.out, say)
     table = report(rows, plan, subject, args.report or args.out / "validation")
@@ -207,9 +209,17 @@ def run(args: argparse.Namespace) -> int:
         files = [row.path for row in shown if row.format in order and row.interface == "field"]
         if not files:
             raise UsageError("usage", "--card needs one of the formats " + ", ".join(order))
-        card = write_card(files, args.run_folder, args.data, args.card_note, args.card_report)
+        card = write_card(files, args.run_folder, args.data, args.card_note, more)
         write_text(args.card, card)
         print(f"card: {args.card}")
     if written:
         print(f"try it: allsub-edge infer FIELD --model {written[-1].path}")
     return 0 if len(written) == len(rows) else 1
+
+
+def _changed_fields(reports: list[Path]) -> str:
+    """What the reports say of changed fields; raises DataError if one cannot be read or fit."""
+    from allsub_edge.evaluation.output import read
+    from allsub_edge.evaluation.pooled import changed_fields, pool
+
+    return changed_fields(pool([read(path) for path in reports]))

@@ -166,6 +166,19 @@ def markdown(pooled: Mapping[str, Any]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
+def changed_fields(pooled: Mapping[str, Any]) -> str:
+    """A section of a model card: how fields are answered that were changed."""
+    return (
+        "## Changed fields\n\n"
+        f"{pooled['fields']} fields in {pooled['groups']} groups, each answered by a file whose "
+        "network did not learn its group.\n\n"
+        + table(
+            CONDITION_HEAD,
+            [condition_row(entry) for entry in [*pooled["ablation"], *pooled["robustness"]]],
+        )
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print or write the pooled tables; 0, or 2 when a report does not fit."""
     parser = argparse.ArgumentParser(

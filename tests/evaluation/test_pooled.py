@@ -14,7 +14,7 @@ pytest.importorskip("sklearn", reason="the training extra is not installed")
 
 from allsub_edge.classes import CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.errors import DataError
-from allsub_edge.evaluation.pooled import main, markdown, pool
+from allsub_edge.evaluation.pooled import changed_fields, main, markdown, pool
 from allsub_edge.statistics import Rate
 
 WRONG = {1: 2, 2: 1}
@@ -84,6 +84,13 @@ def test_the_tables_say_what_they_are() -> None:
     assert "48 fields in 8 groups" in text
     assert "3 mistakes lie in 2 of 8 groups" in text
     assert "channel gains at random" in text
+
+
+def test_a_card_shows_how_changed_fields_are_answered() -> None:
+    text = changed_fields(pool([report(1), report(2)]))
+    assert text.startswith("## Changed fields") and "48 fields in 8 groups" in text
+    (row,) = [line for line in text.splitlines() if line.startswith("| channel gains")]
+    assert row.startswith("| channel gains at random, +-10 % | 93.75 %") and "0 of 36" in row
 
 
 def test_a_field_counts_once() -> None:
