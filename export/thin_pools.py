@@ -96,7 +96,7 @@ def _operator(model: Any, kind: str, given: int, made: int, numbers: tuple[int, 
     constant.buffer = tflite_graph.add_buffer(model, np.array(numbers, "<i4").tobytes())
     graph.tensors.append(constant)
     operator = schema.OperatorT()
-    operator.opcodeIndex = _code(model, kind)
+    operator.opcodeIndex = tflite_graph.operator_code(model, kind, version=1)
     operator.inputs, operator.outputs = [given, len(graph.tensors) - 1], [made]
     if kind == "RESHAPE":
         operator.builtinOptions = schema.ReshapeOptionsT()
@@ -106,16 +106,3 @@ def _operator(model: Any, kind: str, given: int, made: int, numbers: tuple[int, 
         operator.builtinOptions = schema.TransposeOptionsT()
         operator.builtinOptionsType = schema.BuiltinOptions.TransposeOptions
     return operator
-
-
-def _code(model: Any, kind: str) -> int:
-    """Index of the code that the file already has for an operator, in its lowest version."""
-    from tensorflow.lite.python import schema_py_generated as schema
-
-    number = getattr(schema.BuiltinOperator, kind)
-    known = [
-        (code.version, index)
-        for index, code in enumerate(model.operatorCodes)
-        if code.builtinCode == number
-    ]
-    return min(known)[1] if known else tflite_graph.operator_code(model, kind, 1)
