@@ -70,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
     if args.cache.exists() and not args.cache.is_dir():
         raise UsageError("bad_output_path", f"{args.cache}: is a file: name a folder")
     from allsub_edge.cli.audit import need_sklearn
-    from allsub_edge.cli.training import need_tensorflow
+    from allsub_edge.cli.training import prepare_process
 
     need_sklearn("comparing recipes")
-    need_tensorflow()
+    prepare_process()
     from allsub_edge.atomic import write_text
     from allsub_edge.audit.recipe_ablation import ablate
     from allsub_edge.audit.recipe_features import Extractor

@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
         UsageError: a wrong configuration, or the extra ``train`` is not installed.
         DataError: the data or an earlier run in the folder is not usable.
     """
-    training.need_tensorflow()
+    training.prepare_process()
     from allsub_edge.training.config import TrainConfig
     from allsub_edge.training.crossfit import crossfit
     from allsub_edge.training.session import ALPHA

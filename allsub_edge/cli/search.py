@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
     if args.out.exists() and not args.out.is_dir():
         raise UsageError("usage", f"{args.out}: is a file; give a folder for --out")
-    training.need_tensorflow()
+    training.prepare_process()
     from allsub_edge.evaluation import search
     from allsub_edge.evaluation.latency import measure
     from allsub_edge.evaluation.output import write_together

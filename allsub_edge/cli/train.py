@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         from allsub_edge.training.config import TrainConfig
 
         config = TrainConfig.from_dict(given)
-    training.need_tensorflow()
+    training.prepare_process()
     from allsub_edge.training.run import Run
     from allsub_edge.training.session import train
 

@@ -76,8 +76,12 @@ class _ListBackbones(argparse.Action):
         parser.exit()
 
 
-def need_tensorflow() -> None:
-    """Raise a UsageError that names the extra if TensorFlow is absent, and keep it quiet."""
+def prepare_process() -> None:
+    """What a verb that trains does first: quiet TensorFlow, keep freed memory.
+
+    Raises:
+        UsageError: TensorFlow is absent; the message names the extra.
+    """
     import os
     from importlib.util import find_spec
 
@@ -87,6 +91,9 @@ def need_tensorflow() -> None:
         raise UsageError(
             "extra_missing", "training needs TensorFlow: pip install 'allsub-edge[train]'"
         )
+    from allsub_edge.training.allocator import keep_freed_memory
+
+    keep_freed_memory()
 
 
 class Bar:

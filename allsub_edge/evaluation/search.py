@@ -2,7 +2,8 @@
 
 The list is a TOML file: a table ``[common]`` with keys of the training configuration, and one
 ``[[configuration]]`` after the other, each with a ``name`` of its own and the keys in which it
-differs. A ``teacher`` that is the name of an earlier entry means that entry's run.
+differs. A ``teacher`` that is the name of an earlier entry means that entry's run; several, with
+commas between them, teach together.
 
 One fold is for discarding, not for choosing: what is left is trained on all folds by
 ``allsub-edge crossfit``.
@@ -87,8 +88,10 @@ def read_list(
         backbone = values.get("backbone", TrainConfig.backbone)
         start = weights.get(backbone, weights.get("", "none"))
         values = {"weights": start, **values}
-        if values.get("teacher") in {entry.name for entry in entries}:
-            values["teacher"] = str(out / values["teacher"])
+        if isinstance(values.get("teacher"), str):
+            earlier = {entry.name for entry in entries}
+            parts = [part.strip() for part in values["teacher"].split(",")]
+            values["teacher"] = ",".join(str(out / p) if p in earlier else p for p in parts)
         try:
             entries.append(Entry(name, TrainConfig.from_dict(values), differs))
         except UsageError as error:
@@ -118,7 +121,12 @@ def is_done(entry: Entry, folder: Path) -> bool:
 
 def _comparable(config: TrainConfig) -> dict[str, Any]:
     values = config.to_dict()
-    return {**values, **{key: Path(values[key]).name for key in PATHS}}
+    return {**values, **{key: _names(values[key]) for key in PATHS}}
+
+
+def _names(paths: str) -> str:
+    """File or run names without their folders; teachers stand there with commas between them."""
+    return ",".join(Path(part.strip()).name for part in paths.split(","))
 
 
 def search(
@@ -159,7 +167,7 @@ def search(
 
 def told(entry: Entry) -> str:
     """How an entry differs, in one line."""
-    shown = {k: Path(v).name if k in PATHS else v for k, v in entry.differs.items()}
+    shown = {k: _names(v) if k in PATHS else v for k, v in entry.differs.items()}
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "as all"
 
 

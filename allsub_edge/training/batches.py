@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +26,12 @@ Prepare = Callable[[Fields], Channels]
 class Batch:
     """One step's input: the channels of B fields and their labels int64 [B].
 
-    ``teacher`` holds what a teacher's core takes of the same fields, if there is one.
+    ``teacher`` holds what a teacher wants of the same fields, if there is one.
     """
 
     channels: Channels
     labels: npt.NDArray[np.int64]
-    teacher: Channels | None = None
+    teacher: Any = None
 
 
 def steps_per_epoch(count: int, batch_size: int) -> int:
@@ -60,7 +61,7 @@ def epoch_batches(
     seed: int,
     epoch: int,
     batch_size: int,
-    teacher: Prepare | None = None,
+    teacher: Callable[[Fields], Any] | None = None,
     ahead: int = 3,
 ) -> Iterator[Batch]:
     """Shuffle and augment the training fields once.
@@ -80,7 +81,7 @@ def epoch_batches(
         epoch: number of this epoch.
         batch_size: fields per batch. What does not fill a batch is left out of this epoch; the
             order changes with the epoch, so that hits other fields each time.
-        teacher: what a teacher's core is given of the same changed fields.
+        teacher: what a teacher is given of the same changed fields.
         ahead: batches prepared in advance.
     """
     order = np.random.default_rng((seed, epoch)).permutation(len(fields))

@@ -90,7 +90,9 @@ class TrainConfig:
         "arithmetic of the extractor while training: float32, mixed_bfloat16 (faster on "
         "processors that have it), mixed_float16 (graphics cards)",
     )
-    teacher: str = _option("", "run folder of a trained network whose answers are learned too")
+    teacher: str = _option(
+        "", "run folders of trained networks, separated by commas, whose answers are learned too"
+    )
     teacher_weight: float = _option(0.5, "share of the teacher's answers in the loss, 0 to 1")
     teacher_temperature: float = _option(
         2.0, "the teacher's and the own answers are softened by it before they are compared"
@@ -205,7 +207,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     for key in ("weights", "teacher"):
         value = values.get(key)
         if isinstance(value, str) and value not in ("", "none", "imagenet"):
-            values[key] = str(path.parent / value)
+            parts = value.split(",") if key == "teacher" else [value]
+            values[key] = ",".join(str(path.parent / part.strip()) for part in parts)
     try:
         TrainConfig.from_dict(values)
     except UsageError as error:

@@ -1,4 +1,4 @@
-"""Learning from a bigger network's answers as well as from labels (Hinton et al., 2015).
+"""Learning from the answers of trained networks as well as from labels (Hinton et al., 2015).
 
 The teacher sees the very fields the student sees, augmented alike, so its answers fit what the
 student is asked ("patient and consistent" distillation; Beyer et al., CVPR 2022).
@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -22,6 +23,20 @@ from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.network import TwoChannelNetwork, build_network
 from allsub_edge.training.run import Run
 from allsub_edge.training.split import Split, read_split
+
+
+class Answering(Protocol):
+    """What a student asks while it learns: one network, or several as one."""
+
+    @property
+    def sha256(self) -> str:
+        """Of the weights: another one is another teacher."""
+
+    def channels(self, fields: npt.NDArray[np.uint8]) -> Any:
+        """What :meth:`logits` wants of fields uint8 [N, S, S, 3]."""
+
+    def logits(self, channels: Any) -> npt.NDArray[np.float32]:
+        """Logits float32 [N, 4]."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +62,60 @@ class Teacher:
         return np.asarray(self.network.model.predict_on_batch(channels), np.float32)
 
 
-def check_teacher(config: TrainConfig, split: Split) -> Run:
-    """Hold the run that ``config.teacher`` names against what a student may learn from.
+@dataclass(frozen=True)
+class Ensemble:
+    """Several teachers that answer with the mean of their probabilities."""
+
+    members: tuple[Teacher, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Of the members' sums, in their order."""
+        return joint_sha256([member.sha256 for member in self.members])
+
+    def channels(self, fields: npt.NDArray[np.uint8]) -> tuple[Channels, ...]:
+        """What :meth:`logits` wants of fields uint8 [N, S, S, 3], for each member."""
+        return tuple(member.channels(fields) for member in self.members)
+
+    def logits(self, channels: tuple[Channels, ...]) -> npt.NDArray[np.float32]:
+        """Logarithm of the mean probabilities, float32 [N, 4]."""
+        asked = zip(self.members, channels, strict=True)
+        each = np.stack([log_softmax(member.logits(given)) for member, given in asked])
+        mean = np.logaddexp.reduce(each, axis=0) - np.float32(np.log(len(self.members)))
+        return np.asarray(mean, np.float32)
+
+
+def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Log-probabilities float32 [..., C] of logits of that shape."""
+    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
+
+
+def teacher_folders(teacher: str) -> list[Path]:
+    """The run folders that ``TrainConfig.teacher`` names, separated by commas; [] for none."""
+    return [Path(part.strip()) for part in teacher.split(",") if part.strip()]
+
+
+def joint_sha256(sums: list[str]) -> str:
+    """One checksum for the checksums of several weights files; that of a single one stays."""
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
+
+
+def check_teacher(config: TrainConfig, split: Split) -> list[Run]:
+    """Hold the runs that ``config.teacher`` names against what a student may learn from.
 
     Args:
         config: of the student.
         split: of the student.
 
     Raises:
-        DataError: it is no finished run.
-        UsageError: it takes fields of another size, or it learned from fields that the student
+        DataError: one is no finished run.
+        UsageError: one takes fields of another size, or it learned from fields that the student
             holds out: through its answers those would be learned after all.
     """
-    run = Run(config.teacher)
+    return [_checked(Run(folder), config, split) for folder in teacher_folders(config.teacher)]
+
+
+def _checked(run: Run, config: TrainConfig, split: Split) -> Run:
     theirs = run.config()
     if theirs.size != config.size:
         raise UsageError(
@@ -78,12 +134,16 @@ def check_teacher(config: TrainConfig, split: Split) -> Run:
     return run
 
 
-def load_teacher(config: TrainConfig, split: Split) -> Teacher:
-    """Load the run that ``config.teacher`` names; arguments and errors of :func:`check_teacher`."""
+def load_teacher(config: TrainConfig, split: Split) -> Teacher | Ensemble:
+    """Load the runs that ``config.teacher`` names; arguments, errors as :func:`check_teacher`."""
+    loaded = [_loaded(run) for run in check_teacher(config, split)]
+    return loaded[0] if len(loaded) == 1 else Ensemble(tuple(loaded))
+
+
+def _loaded(run: Run) -> Teacher:
     # Imported here because the loop imports this module.
     from allsub_edge.training.loop import load_best
 
-    run = check_teacher(config, split)
     network = build_network(dataclasses.replace(run.config(), weights="none"))
     load_best(network, run)
     weights = (run.folder / "best.npz").read_bytes()

@@ -19,7 +19,7 @@ from allsub_edge.training.augment import Augmenter
 from allsub_edge.training.batches import Batch, epoch_batches, even_batches, steps_per_epoch
 from allsub_edge.training.calibrate import softmax
 from allsub_edge.training.config import TrainConfig
-from allsub_edge.training.distill import DistillationLoss, Teacher
+from allsub_edge.training.distill import Answering, DistillationLoss
 from allsub_edge.training.metrics import log_loss
 from allsub_edge.training.network import TwoChannelNetwork
 from allsub_edge.training.perturb import random_gains
@@ -81,7 +81,7 @@ class Trainer:
         run: Run,
         training: LabelledFields,
         validation: LabelledFields | None,
-        teacher: Teacher | None = None,
+        teacher: Answering | None = None,
     ) -> None:
         """Take the parts of a training; without ``validation`` the last epoch is kept.
 

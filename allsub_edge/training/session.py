@@ -22,7 +22,12 @@ from allsub_edge.training import calibrate
 from allsub_edge.training.batches import even_batches
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.dataset import Sample, fingerprint, load_fields, read_dataset
-from allsub_edge.training.distill import check_teacher, load_teacher
+from allsub_edge.training.distill import (
+    check_teacher,
+    joint_sha256,
+    load_teacher,
+    teacher_folders,
+)
 from allsub_edge.training.loop import (
     LabelledFields,
     Progress,
@@ -134,8 +139,8 @@ def open_session(
 def _check_before_reading(run: Run, config: TrainConfig, say: Say) -> None:
     """What can be found wrong without the data, found before it is read and compared."""
     backbone = check_buildable(config)
-    if config.teacher:
-        Run(config.teacher).config()
+    for folder in teacher_folders(config.teacher):
+        Run(folder).config()
     if has_checkpoint(run) or (run.folder / "done.json").is_file():
         return
     if config.weights == "none" and (config.frozen_blocks or config.frozen_batch_norm):
@@ -304,10 +309,11 @@ def _new_split(data: Path, samples: list[Sample], config: TrainConfig, say: Say)
 def _sources(config: TrainConfig) -> dict[str, str | None]:
     """SHA-256 of the files besides the data that a training starts from; None for none."""
     weights = resolve(config.weights, config.backbone)
-    teacher = Path(config.teacher) / "best.npz" if config.teacher else None
+    taught = [folder / "best.npz" for folder in teacher_folders(config.teacher)]
+    there = [_sha256(path) for path in taught if path.is_file()]
     return {
         "weights": _sha256(weights) if isinstance(weights, Path) else None,
-        "teacher": _sha256(teacher) if teacher is not None and teacher.is_file() else None,
+        "teacher": joint_sha256(there) if there and len(there) == len(taught) else None,
     }
 
 

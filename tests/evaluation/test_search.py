@@ -56,6 +56,11 @@ def test_entries_have_what_all_have_and_what_they_differ_in(tmp_path: Path) -> N
     assert wide.differs == {"dense": 16} and search.told(plain) == "as all"
     assert pupil.config.teacher == str(tmp_path / "out" / "wide")
     assert search.told(pupil) == "teacher wide"
+    taught = LIST.replace('teacher = "wide"', 'teacher = "plain, wide,elsewhere/run"')
+    *_, pupil = search.read_list(written(tmp_path, taught), tmp_path / "out", start)
+    here = tmp_path / "out"
+    assert pupil.config.teacher == f"{here / 'plain'},{here / 'wide'},elsewhere/run"
+    assert search.told(pupil) == "teacher plain,wide,run"
     assert plain.config.weights == "a.h5"
     text = LIST.replace('name = "wide"', 'name = "wide"\nbackbone = "vgg16"')
     assert (

@@ -16,7 +16,7 @@ from allsub_edge.classes import CLASSES
 from allsub_edge.errors import DataError, UsageError
 from allsub_edge.training import backbones
 from allsub_edge.training.calibrate import softmax
-from allsub_edge.training.distill import DistillationLoss, Teacher, load_teacher
+from allsub_edge.training.distill import DistillationLoss, Ensemble, Teacher, load_teacher
 from allsub_edge.training.loop import LabelledFields, Trainer
 from allsub_edge.training.network import build_network
 from allsub_edge.training.run import SCHEMA, Run
@@ -159,3 +159,40 @@ def test_a_teacher_is_asked_about_the_augmented_fields(tmp_path: Path) -> None:
     Trainer(build_network(config), Run(tmp_path / "s"), training, None, teacher).fit()
     known = {field.tobytes() for field in training.fields}
     assert {field.tobytes() for batch in asked for field in batch} == known
+
+
+def test_several_teachers_answer_with_their_mean(tmp_path: Path) -> None:
+    one = _teacher_run(tmp_path / "one", ROLES)
+    # Another recipe: each teacher is given channels of its own.
+    two = _teacher_run(tmp_path / "two", ROLES, recipe="aria2022", fusion="branches")
+    config = replace(CONFIG, teacher=f"{one.folder}, {two.folder}")
+    both = load_teacher(config, _split(ROLES))
+    assert isinstance(both, Ensemble)
+    fields = toy_fields()[0][:5]
+    answers = softmax(both.logits(both.channels(fields)))
+    alone = [
+        load_teacher(replace(CONFIG, teacher=str(run.folder)), _split(ROLES)) for run in (one, two)
+    ]
+    each = [softmax(teacher.logits(teacher.channels(fields))) for teacher in alone]
+    assert np.abs(each[0] - each[1]).max() > 0.01
+    np.testing.assert_allclose(answers, (each[0] + each[1]) / 2, atol=1e-6)
+    # Other members, or the same in another order, are another teacher.
+    turned = load_teacher(replace(CONFIG, teacher=f"{two.folder},{one.folder}"), _split(ROLES))
+    assert len({both.sha256, turned.sha256, *(teacher.sha256 for teacher in alone)}) == 4
+
+
+def test_a_student_learns_from_several_teachers(tmp_path: Path) -> None:
+    runs = [_teacher_run(tmp_path / name, ROLES) for name in ("one", "two")]
+    names = ",".join(str(run.folder) for run in runs)
+    config = replace(CONFIG, teacher=names, epochs=1, augment="none")
+    teacher = load_teacher(config, _split(ROLES))
+    training = LabelledFields(*toy_fields())
+    history = Trainer(build_network(config), Run(tmp_path / "s"), training, None, teacher).fit()
+    assert np.isfinite(history[0]["loss"])
+
+
+def test_every_one_of_several_teachers_is_held_against_the_split(tmp_path: Path) -> None:
+    good = _teacher_run(tmp_path / "good", ROLES)
+    leaking = _teacher_run(tmp_path / "leaking", {**ROLES, "d": "train"})
+    with pytest.raises(UsageError, match="leaking: the teacher learned from 1 fields"):
+        load_teacher(replace(CONFIG, teacher=f"{good.folder},{leaking.folder}"), _split(ROLES))
