@@ -1,11 +1,16 @@
 """What a shell script pays: ``allsub-edge infer`` on one field, from process start to exit.
 
-    python -m allsub_edge.benchmarks.starting MODEL... [--runs 15] [--json OUT.json]
+    python -m allsub_edge.benchmarks.starting MODEL... [--runs 15] [--cold 5] [--json OUT.json]
 
 Beside the models, the interpreter alone and ``allsub-edge --help`` are started. All take turns.
 Processor time is the kernel's own count for the finished process, peak memory its count a few
 milliseconds before the end. For each model one more process tells how long its imports took,
 package by package (``-X importtime``).
+
+A few runs are cold, as the first one after the board was switched on: before each, the kernel is
+asked to forget what it keeps in memory of the environment's files. What is read from the disk then
+is what a memory card must deliver. Files that another running program has open stay in memory, so
+the environment must not be in use.
 """
 
 from __future__ import annotations
@@ -13,6 +18,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -23,7 +29,7 @@ from allsub_edge.benchmarks import machine, program, workload
 from allsub_edge.benchmarks.sampling import percentile
 from allsub_edge.errors import UsageError
 
-SCHEMA: Final[str] = "allsub-edge/starting/1"
+SCHEMA: Final[str] = "allsub-edge/starting/2"
 
 PACKAGES: Final[tuple[str, ...]] = (
     *("numpy", "cv2", "onnxruntime", "ai_edge_litert", "tflite_runtime", "allsub_edge"),
@@ -42,7 +48,7 @@ def _peak_mb(pid: int) -> float:
 
 
 def one(command: list[str]) -> dict[str, float]:
-    """Run a process; wall and processor milliseconds, and peak memory in MB.
+    """Run a process; wall and processor milliseconds, peak memory and what it read, in MB.
 
     Raises:
         UsageError: ``cannot_start``, it ended with something other than 0.
@@ -69,7 +75,33 @@ def one(command: list[str]) -> dict[str, float]:
         "wall_ms": 1000 * wall,
         "cpu_ms": 1000 * (usage.ru_utime + usage.ru_stime),
         "peak_mb": peak,
+        "read_mb": usage.ru_inblock * 512 / 1e6,
     }
+
+
+def forget(paths: list[Path]) -> None:
+    """Ask the kernel to drop what it keeps in memory of the files below ``paths``."""
+    files = [
+        file
+        for path in paths
+        for file in ([path] if path.is_file() else path.rglob("*"))
+        if file.is_file() and not file.is_symlink()
+    ]
+    for file in files:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(descriptor)
+
+
+def environment() -> list[Path]:
+    """Folders and files that an interpreter of this environment reads from."""
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    folders = {Path(sysconfig.get_path(name)).resolve() for name in names}
+    library = Path(sysconfig.get_config_var("LIBDIR") or "/")
+    shared = library / str(sysconfig.get_config_var("INSTSONAME") or "")
+    return sorted(folders) + ([shared.resolve()] if shared.is_file() else [])
 
 
 def imports(command: list[str]) -> dict[str, float]:
@@ -90,8 +122,8 @@ def imports(command: list[str]) -> dict[str, float]:
     return {name: round(value, 1) for name, value in found.items() if value}
 
 
-def measure(models: list[str], runs: int) -> dict[str, Any]:
-    """Start everything ``runs`` times, in turns.
+def measure(models: list[str], runs: int, cold: int = 0) -> dict[str, Any]:
+    """Start everything ``runs`` times, in turns, and each model ``cold`` times from the disk.
 
     Raises:
         UsageError: a process failed.
@@ -108,6 +140,11 @@ def measure(models: list[str], runs: int) -> dict[str, Any]:
                 found = one(command)
                 if number:  # the first round fills the file cache
                     samples[name].append(found)
+        from_disk: dict[str, list[dict[str, float]]] = {name: [] for name in infer}
+        for _ in range(cold):
+            for name, command in infer.items():
+                forget([*environment(), *map(Path, models)])
+                from_disk[name].append(one(command))
         traced = {name: imports(command) for name, command in infer.items()}
     rows = [
         {
@@ -119,6 +156,7 @@ def measure(models: list[str], runs: int) -> dict[str, Any]:
                 for word, percent in (("p50", 50), ("p90", 90))
             },
             "peak_mb": round(max(f["peak_mb"] for f in found), 1),
+            "cold": _cold(from_disk.get(name)),
             "imports_ms": traced.get(name),
         }
         for name, found in samples.items()
@@ -126,15 +164,30 @@ def measure(models: list[str], runs: int) -> dict[str, Any]:
     return {"schema": SCHEMA, "machine": machine.describe(), "rows": rows}
 
 
+def _cold(found: list[dict[str, float]] | None) -> dict[str, float] | None:
+    if not found:
+        return None
+    return {
+        "runs": len(found),
+        "wall_ms_p50": round(percentile([f["wall_ms"] for f in found], 50), 1),
+        "read_mb_p50": round(percentile([f["read_mb"] for f in found], 50), 1),
+    }
+
+
 def markdown(result: dict[str, Any]) -> str:
     """Tables for people."""
     lines = [
-        "| process | wall p50 ms | p90 | processor p50 ms | peak MB |",
-        "|---|---|---|---|---|",
+        "| process | wall p50 ms | p90 | processor p50 ms | peak MB | from disk p50 ms | MB read |",
+        "|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r['name']} | **{r['wall_ms_p50']:.0f}** | {r['wall_ms_p90']:.0f} "
-        f"| {r['cpu_ms_p50']:.0f} | {r['peak_mb']:.0f} |"
+        f"| {r['cpu_ms_p50']:.0f} | {r['peak_mb']:.0f} | "
+        + (
+            f"{r['cold']['wall_ms_p50']:.0f} | {r['cold']['read_mb_p50']:.0f} |"
+            if r["cold"]
+            else "- | - |"
+        )
         for r in result["rows"]
     ]
     traced = [row for row in result["rows"] if row["imports_ms"]]
@@ -153,10 +206,17 @@ def main(arguments: list[str]) -> int:
     parser = program.parser_of("starting", __doc__)
     parser.add_argument("models", nargs="*", metavar="MODEL", help="default: the shipped one")
     parser.add_argument("--runs", type=int, default=15, metavar="N", help="[%(default)s]")
+    parser.add_argument(
+        "--cold", type=int, default=5, metavar="N", help="runs from the disk; 0: none [%(default)s]"
+    )
     args = parser.parse_args(arguments)
+    if not hasattr(os, "posix_fadvise"):
+        args.cold = 0
     code: int = program.finish(
         "starting",
-        lambda: measure(args.models or [str(models.default_path())], max(1, args.runs)),
+        lambda: measure(
+            args.models or [str(models.default_path())], max(1, args.runs), max(0, args.cold)
+        ),
         markdown,
         args.json,
     )

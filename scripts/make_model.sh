@@ -25,8 +25,7 @@ need_venv .venv-dev
 .venv-dev/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
     --editable '.[dev]'
 .venv-dev/bin/allsub-edge crossfit --data "$data" --out "$run" --weights "$weights" \
-    --epochs 12 --augment medium --no-class-weights --label-smoothing 0.02 --ema 0.995 \
-    --learning-rate 6e-4 --frozen-blocks 1
+    --config scripts/shipped_model.toml
 # The folds' files answer for the groups that their networks did not learn from.
 set --
 for k in 1 2 3 4 5; do

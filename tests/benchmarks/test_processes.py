@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,15 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def test_starting_tells_time_memory_and_imports(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "out.json"
-    assert starting.main([model, "--runs", "2", "--json", str(out)]) == 0
+    # Other tests are using the environment's files.
+    monkeypatch.setattr(starting, "environment", lambda: [])
+    assert starting.main([model, "--runs", "2", "--cold", "1", "--json", str(out)]) == 0
     rows = {row["name"]: row for row in json.loads(out.read_text())["rows"]}
     infer, bare = rows["toy.onnx"], rows["python -c pass"]
     assert infer["runs"] == 2
@@ -31,7 +37,35 @@ def test_starting_tells_time_memory_and_imports(
     assert infer["peak_mb"] > bare["peak_mb"] > 1
     assert {"numpy", "cv2", "onnxruntime", "allsub_edge"} <= infer["imports_ms"].keys()
     assert "ai_edge_litert" not in infer["imports_ms"]
+    assert infer["cold"]["runs"] == 1 and infer["cold"]["wall_ms_p50"] > bare["wall_ms_p50"]
+    assert bare["cold"] is None
     assert "| toy.onnx |" in capsys.readouterr().out
+
+
+def test_files_are_forgotten_wherever_they_lie(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deep = tmp_path / "a" / "b.bin"
+    deep.parent.mkdir()
+    deep.write_bytes(b"1")
+    (tmp_path / "link").symlink_to(deep)
+    single = tmp_path / "c.bin"
+    single.write_bytes(b"2")
+    asked: list[int] = []
+    monkeypatch.setattr(
+        starting.os, "posix_fadvise", lambda fd, *_: asked.append(os.fstat(fd).st_ino)
+    )
+    starting.forget([tmp_path / "a", single, tmp_path / "absent", tmp_path / "link"])
+    assert asked == [deep.stat().st_ino, single.stat().st_ino]
+
+
+def test_the_environment_is_where_python_reads_from() -> None:
+    import numpy
+
+    found = starting.environment()
+    assert all(path.exists() for path in found)
+    assert any(Path(numpy.__file__).resolve().is_relative_to(path) for path in found)
+    assert any(Path(os.__file__).resolve().is_relative_to(path) for path in found)
 
 
 def test_a_process_that_fails_is_told() -> None:
