@@ -117,7 +117,7 @@ def fold_runs(final: Run) -> tuple[Run, ...]:
     wanted = final.config()
     files: list[str] = []
     for run in runs:
-        if run.config() != wanted:
+        if run.config().differences(wanted):
             raise DataError(
                 "bad_folds", f"{run.folder}: of another configuration than {final.folder}"
             )

@@ -21,12 +21,10 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from allsub_edge.errors import AllsubError, DataError, UsageError
-from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.config import PATHS, TrainConfig, names_of
 from allsub_edge.training.run import Run
 
 NAME: Final[re.Pattern[str]] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-PATHS: Final[tuple[str, ...]] = ("weights", "teacher")
-"""Keys that hold paths; the same file may be named from another folder."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +106,7 @@ def is_done(entry: Entry, folder: Path) -> bool:
     run = Run(folder)
     if not run.exists:
         return False
-    stored = _comparable(run.config())
-    other = [key for key, value in _comparable(entry.config).items() if stored[key] != value]
+    other = run.config().differences(entry.config)
     if other:
         raise UsageError(
             "other_run",
@@ -117,16 +114,6 @@ def is_done(entry: Entry, folder: Path) -> bool:
             "remove that run",
         )
     return (folder / "evaluation.json").is_file()
-
-
-def _comparable(config: TrainConfig) -> dict[str, Any]:
-    values = config.to_dict()
-    return {**values, **{key: _names(values[key]) for key in PATHS}}
-
-
-def _names(paths: str) -> str:
-    """File or run names without their folders; teachers stand there with commas between them."""
-    return ",".join(Path(part.strip()).name for part in paths.split(","))
 
 
 def search(
@@ -167,7 +154,7 @@ def search(
 
 def told(entry: Entry) -> str:
     """How an entry differs, in one line."""
-    shown = {k: _names(v) if k in PATHS else v for k, v in entry.differs.items()}
+    shown = {k: names_of(v) if k in PATHS else v for k, v in entry.differs.items()}
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "as all"
 
 

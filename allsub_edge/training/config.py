@@ -19,6 +19,9 @@ from allsub_edge.training.augment_config import AugmentConfig
 FUSIONS: Final = ("mask_pool", "branches")
 PRECISIONS: Final = ("float32", "mixed_bfloat16", "mixed_float16")
 
+PATHS: Final[tuple[str, ...]] = ("weights", "teacher")
+"""Keys that hold paths; the same file may be named from another folder."""
+
 
 def _option(default: Any, text: str) -> Any:
     """A field with the one-line description that ``--help`` and the stored run show."""
@@ -136,6 +139,13 @@ class TrainConfig:
         """Plain values, ready for JSON."""
         return dataclasses.asdict(self)
 
+    def differences(self, other: TrainConfig) -> list[str]:
+        """The keys whose values differ; of paths, only the names of files and runs count."""
+        ours, theirs = self.to_dict(), other.to_dict()
+        for key in PATHS:
+            ours[key], theirs[key] = names_of(ours[key]), names_of(theirs[key])
+        return [key for key, value in ours.items() if theirs[key] != value]
+
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Rebuild a configuration; keys missing from older runs take their defaults.
@@ -162,6 +172,11 @@ class TrainConfig:
                 )
             resolved[key] = value
         return cls(**resolved)
+
+
+def names_of(paths: str) -> str:
+    """File or run names without their folders; teachers stand there with commas between them."""
+    return ",".join(Path(part.strip()).name for part in paths.split(","))
 
 
 _WANTED: Final[dict[type, str]] = {
@@ -204,7 +219,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError("bad_config", f"{path}: cannot be read ({error.strerror})") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError("bad_config", f"{path}: not TOML ({error})") from error
-    for key in ("weights", "teacher"):
+    for key in PATHS:
         value = values.get(key)
         if isinstance(value, str) and value not in ("", "none", "imagenet"):
             parts = value.split(",") if key == "teacher" else [value]

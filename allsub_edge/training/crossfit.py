@@ -156,7 +156,7 @@ def _trained(
     data: Path, run: Run, config: TrainConfig, split: Split, progress: Progress | None, say: Say
 ) -> tuple[Session, TwoChannelNetwork]:
     """Train one network, or load it when it is there already."""
-    if run.exists and run.config() != config:
+    if run.exists and run.config().differences(config):
         raise UsageError(
             "other_run", f"{run.folder}: holds a run with another configuration; choose another"
         )
@@ -174,7 +174,7 @@ def _trained(
 def _fold(
     data: Path, run: Run, config: TrainConfig, split: Split, progress: Progress | None, say: Say
 ) -> None:
-    if (run.folder / ANSWERS).is_file() and run.config() == config:
+    if (run.folder / ANSWERS).is_file() and not run.config().differences(config):
         return
     session, network = _trained(data, run, config, split, progress, say)
     trained, test = session.trained(), session.part("test")

@@ -100,6 +100,12 @@ def open_session(
         stored = run.read_json("config.json")
         if stored["data_fingerprint"] != fingerprint(samples):
             raise DataError("data_changed", f"{data}: not the fields that {run.folder} began with")
+        began, now = stored.get("sources", {}).get("weights"), _sources(config)["weights"]
+        if None not in (began, now) and began != now:
+            raise DataError(
+                "weights_changed",
+                f"{config.weights}: not the starting weights that {run.folder} began with",
+            )
         split = read_split(run.split_path)
         if split_file is not None and read_split(split_file).rows != split.rows:
             raise UsageError(
@@ -177,7 +183,7 @@ def train(
         DataError, UsageError: see the message.
     """
     run = Run(out)
-    if run.exists and run.config() != config:
+    if run.exists and run.config().differences(config):
         raise UsageError(
             "other_run", f"{out}: holds a run with another configuration; choose another --out"
         )

@@ -127,3 +127,11 @@ def test_the_table_of_backbones_is_printed(capsys: pytest.CaptureFixture[str]) -
 
 def test_every_key_explains_itself() -> None:
     assert all(text and name for name, _, text in options())
+
+
+def test_the_same_file_named_from_another_folder_is_no_difference() -> None:
+    one = TrainConfig(weights="../w/lite0.h5", teacher="runs/a,runs/b")
+    other = replace(one, weights="/data/w/lite0.h5", teacher="a, /data/b")
+    assert one.differences(other) == []
+    assert one.differences(replace(other, weights="lite1.h5", epochs=3)) == ["weights", "epochs"]
+    assert one.differences(replace(other, teacher="b,a")) == ["teacher"]

@@ -16,7 +16,7 @@ from allsub_edge.errors import DataError, UsageError
 from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
 from allsub_edge.quality import measure
-from allsub_edge.training import backbones, crossfit
+from allsub_edge.training import backbones, crossfit, session
 from allsub_edge.training.calibrate import softmax
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.run import Run
@@ -151,6 +151,27 @@ def test_another_configuration_is_refused(
     other = dataclasses.replace(CONFIG, dense=16)
     with pytest.raises(UsageError, match="another configuration"):
         crossfit.crossfit(data, made, other, folds=2, say=lambda line: None)
+
+
+def test_other_starting_weights_under_the_same_name_are_refused(
+    data: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
+    began = made / "fold1" / "config.json"
+    stored = began.read_text()
+    run = Run(made / "fold1")
+    run.write_json(
+        "config.json", {**run.read_json("config.json"), "sources": {"weights": "0" * 64}}
+    )
+    monkeypatch.setattr(session, "_sources", lambda _: {"weights": "1" * 64, "teacher": None})
+    try:
+        with pytest.raises(DataError, match=r"not the starting weights that .*fold1 began with"):
+            session.open_session(data, run, CONFIG, None, lambda line: None)
+        # Where they are not at hand, a run can go on: its checkpoint holds every weight.
+        monkeypatch.setattr(session, "_sources", lambda _: {"weights": None, "teacher": None})
+        session.open_session(data, run, CONFIG, None, lambda line: None)
+    finally:
+        began.write_text(stored)
 
 
 def test_too_few_groups_for_the_folds(data: Path, tmp_path: Path) -> None:
