@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     training.prepare_process()
     from allsub_edge.training.config import TrainConfig
     from allsub_edge.training.crossfit import crossfit
-    from allsub_edge.training.session import ALPHA
+    from allsub_edge.training.train import ALPHA
 
     alpha = ALPHA if args.alpha is None else args.alpha
     with training.Bar() as bar:

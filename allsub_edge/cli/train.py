@@ -67,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
         config = TrainConfig.from_dict(given)
     training.prepare_process()
     from allsub_edge.training.run import Run
-    from allsub_edge.training.session import train
+    from allsub_edge.training.train import train
 
     out = args.resume or args.out
     with training.Bar() as bar:

@@ -215,7 +215,7 @@ def conditions(quick: bool) -> list[Condition]:
 
 
 def random_state(condition: Condition) -> Rng:
-    """Random gains repeat the condition of ``training.session.evaluate``, whose seed is the
+    """Random gains repeat the condition of ``training.train.evaluate``, whose seed is the
     percentage; the others follow from their names."""
     if condition.family == "gains" and condition.level is not None:
         return np.random.default_rng(int(condition.level))

@@ -166,7 +166,7 @@ def trainer(
     def train(entry: Entry, folder: Path) -> None:
         import keras
 
-        from allsub_edge.training import session
+        from allsub_edge.training.train import train as train_run
 
         keras.backend.clear_session()
         run = Run(folder)
@@ -175,6 +175,6 @@ def trainer(
         if run.exists:
             stored = run.config()
             config = dataclasses.replace(config, **{key: getattr(stored, key) for key in PATHS})
-        session.train(data, folder, config, split_file=split, progress=progress, say=say)
+        train_run(data, folder, config, split_file=split, progress=progress, say=say)
 
     return train

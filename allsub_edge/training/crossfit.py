@@ -40,17 +40,16 @@ from allsub_edge.training.metrics import Rate, summarise
 from allsub_edge.training.network import TwoChannelNetwork
 from allsub_edge.training.quality_fit import limits_of
 from allsub_edge.training.run import Run
-from allsub_edge.training.session import (
+from allsub_edge.training.session import Session, open_session
+from allsub_edge.training.shortcuts import background_predictions
+from allsub_edge.training.split import Split, fold_dataset, read_split, write_split
+from allsub_edge.training.train import (
     ALPHA,
     DOMAIN_MARGIN,
     DOMAIN_QUANTILE,
-    Session,
     features_of,
     fit,
-    open_session,
 )
-from allsub_edge.training.shortcuts import background_predictions
-from allsub_edge.training.split import Split, fold_dataset, read_split, write_split
 
 Say = Callable[[str], None]
 Floats = npt.NDArray[np.float32]

@@ -23,8 +23,8 @@ from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.dataset import read_dataset
 from allsub_edge.training.groups import assign_groups
 from allsub_edge.training.run import Run
-from allsub_edge.training.session import train
 from allsub_edge.training.split import make_split, write_split
+from allsub_edge.training.train import train
 from tests.training.toy import TOY
 
 EACH = 12

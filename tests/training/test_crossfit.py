@@ -138,7 +138,7 @@ def test_it_goes_on_where_it_stopped(
     def trained_again(*arguments: object) -> None:
         raise AssertionError("a finished network was trained again")
 
-    monkeypatch.setattr("allsub_edge.training.session.Trainer.fit", trained_again)
+    monkeypatch.setattr("allsub_edge.training.train.Trainer.fit", trained_again)
     before = (made / "final" / "calibration.json").read_bytes()
     crossfit.crossfit(data, made, CONFIG, folds=2, alpha=0.2, say=lambda line: None)
     assert (made / "final" / "calibration.json").read_bytes() == before
