@@ -60,13 +60,6 @@ SPREADS: Final[dict[str, float]] = {"plain": 0.0, "gains_10": 0.10, "gains_20": 
 
 PROTOCOL: Final = "grouped-cross-validation"
 
-UNUSUAL_DAY: Final = 1.6
-"""How many times as far as the median fold the slides of an unusual day reach.
-
-Measured on the public data set, whose blocks Pre 1 to 128 are unlike all others: 1.35 to 1.57 in
-three cross-fits (docs/judging.md).
-"""
-
 
 @dataclass(frozen=True)
 class OutOfFold:
@@ -239,7 +232,7 @@ def _limits(found: OutOfFold, chosen: npt.NDArray[np.bool_], alpha: float) -> di
         "temperature": temperature,
         "alpha": alpha,
         "conformal": calibrate.fit_conformal(labels, probabilities, alpha),
-        "domain_threshold": round(_domain_threshold(found, chosen), 5),
+        "domain_threshold": round(_reach(found, chosen) * DOMAIN_MARGIN, 5),
         "quality": limits_of(
             [q for q, wanted in zip(found.quality, chosen, strict=True) if wanted]
         ),
@@ -247,19 +240,18 @@ def _limits(found: OutOfFold, chosen: npt.NDArray[np.bool_], alpha: float) -> di
     }
 
 
-def _domain_threshold(found: OutOfFold, chosen: npt.NDArray[np.bool_]) -> float:
-    """The domain distance beyond which a field is refused.
+def _reach(found: OutOfFold, chosen: npt.NDArray[np.bool_]) -> float:
+    """How far the fold that lies farthest from what its network learned reaches.
 
     Fields come in slides and slides in runs of one day's stain and light, so the next laboratory
     day is like a fold, not like a field drawn from all of them: a quantile over all folds would
-    refuse most of a day that is as far as the farthest one here. And folds without an unusual day
-    cannot know how far one lies, hence :data:`UNUSUAL_DAY`.
+    refuse most of a day that is as far as the farthest one here.
     """
-    reach = [
+    folds = np.unique(found.fold[chosen])
+    return max(
         float(np.quantile(found.distance[chosen & (found.fold == fold)], DOMAIN_QUANTILE))
-        for fold in np.unique(found.fold[chosen])
-    ]
-    return max(DOMAIN_MARGIN * max(reach), UNUSUAL_DAY * float(np.median(reach)))
+        for fold in folds
+    )
 
 
 def evaluation(

@@ -104,11 +104,8 @@ def test_the_domain_reaches_as_far_as_the_farthest_fold() -> None:
         fold=np.repeat([0, 1, 2], 100),
         quality=[],
     )
-    threshold = crossfit._domain_threshold
-    assert threshold(found, found.fold >= 0) == pytest.approx(1.15 * 5)
-    near = threshold(found, found.fold != 1)
-    assert near == pytest.approx(1.6 * 1.5), "the fold that is judged has no say"
-    assert threshold(found, found.fold == 2) == pytest.approx(1.6 * 2)
+    assert crossfit._reach(found, found.fold >= 0) == 5
+    assert crossfit._reach(found, found.fold != 1) == 2, "the fold that is judged has no say"
 
 
 def test_the_rates_of_a_fold_do_not_use_its_own_thresholds() -> None:
