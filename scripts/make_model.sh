@@ -39,6 +39,6 @@ for k in 1 2 3 4 5; do
 done
 .venv-dev/bin/allsub-edge export "$run/final" --data "$data" --out allsub_edge/models \
     --formats onnx-float32,onnx-int8,tflite-int8 --report "$run/validation" \
-    --name allsub --model-version 3 --card allsub_edge/models/MODEL_CARD.md \
+    --name allsub --model-version 2 --card allsub_edge/models/MODEL_CARD.md \
     --card-note "$(cat scripts/model_note.txt)" "$@"
 .venv-dev/bin/python scripts/make_vectors.py
