@@ -2,7 +2,7 @@
 
 glibc asks the kernel for every large block anew and gives it back when it is freed. A training step
 frees and takes feature maps of 20 to 150 MB dozens of times, and each time the kernel hands out
-fresh pages, filled with zeros one by one: that took a third of the step (docs/training.md).
+fresh pages, filled with zeros one by one: that took a quarter of the step (docs/training.md).
 """
 
 from __future__ import annotations

@@ -112,7 +112,10 @@ def check_teacher(config: TrainConfig, split: Split) -> list[Run]:
         UsageError: one takes fields of another size, or it learned from fields that the student
             holds out: through its answers those would be learned after all.
     """
-    return [_checked(Run(folder), config, split) for folder in teacher_folders(config.teacher)]
+    folders = teacher_folders(config.teacher)
+    if not folders:
+        raise UsageError("bad_teacher", f"teacher {config.teacher!r} names no run folder")
+    return [_checked(Run(folder), config, split) for folder in folders]
 
 
 def _checked(run: Run, config: TrainConfig, split: Split) -> Run:

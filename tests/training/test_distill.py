@@ -96,6 +96,8 @@ def test_a_teacher_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     (run.folder / "done.json").unlink()
     with pytest.raises(DataError, match=r"not trained to its end.*--resume"):
         load_teacher(replace(CONFIG, teacher=str(run.folder)), _split(ROLES))
+    with pytest.raises(UsageError, match="names no run folder"):
+        load_teacher(replace(CONFIG, teacher=" , "), _split(ROLES))
     with pytest.raises(DataError, match="is this a run folder"):
         load_teacher(replace(CONFIG, teacher=str(tmp_path / "none")), _split(ROLES))
 
