@@ -11,7 +11,6 @@ One fold is for discarding, not for choosing: what is left is trained on all fol
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +20,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from allsub_edge.errors import AllsubError, DataError, UsageError
-from allsub_edge.training.config import PATHS, TrainConfig, names_of
+from allsub_edge.training.config import PATHS, TrainConfig, comma_separated, names_of
 from allsub_edge.training.run import Run
 
 NAME: Final[re.Pattern[str]] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -88,8 +87,8 @@ def read_list(
         values = {"weights": start, **values}
         if isinstance(values.get("teacher"), str):
             earlier = {entry.name for entry in entries}
-            parts = [part.strip() for part in values["teacher"].split(",")]
-            values["teacher"] = ",".join(str(out / p) if p in earlier else p for p in parts)
+            named = comma_separated(values["teacher"])
+            values["teacher"] = ",".join(str(out / n) if n in earlier else n for n in named)
         try:
             entries.append(Entry(name, TrainConfig.from_dict(values), differs))
         except UsageError as error:
@@ -169,12 +168,6 @@ def trainer(
         from allsub_edge.training.train import train as train_run
 
         keras.backend.clear_session()
-        run = Run(folder)
-        # A run that was begun elsewhere may name the same files from another folder.
-        config = entry.config
-        if run.exists:
-            stored = run.config()
-            config = dataclasses.replace(config, **{key: getattr(stored, key) for key in PATHS})
-        train_run(data, folder, config, split_file=split, progress=progress, say=say)
+        train_run(data, folder, entry.config, split_file=split, progress=progress, say=say)
 
     return train

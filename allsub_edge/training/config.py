@@ -174,9 +174,14 @@ class TrainConfig:
         return cls(**resolved)
 
 
+def comma_separated(teachers: str) -> list[str]:
+    """What stands between the commas of ``TrainConfig.teacher``; one empty word for none."""
+    return [part.strip() for part in teachers.split(",")]
+
+
 def names_of(paths: str) -> str:
-    """File or run names without their folders; teachers stand there with commas between them."""
-    return ",".join(Path(part.strip()).name for part in paths.split(","))
+    """Names of a file, or of one run or several, without their folders."""
+    return ",".join(Path(part).name for part in comma_separated(paths))
 
 
 _WANTED: Final[dict[type, str]] = {
@@ -222,8 +227,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     for key in PATHS:
         value = values.get(key)
         if isinstance(value, str) and value not in ("", "none", "imagenet"):
-            parts = value.split(",") if key == "teacher" else [value]
-            values[key] = ",".join(str(path.parent / part.strip()) for part in parts)
+            parts = comma_separated(value) if key == "teacher" else [value]
+            values[key] = ",".join(str(path.parent / part) for part in parts)
     try:
         TrainConfig.from_dict(values)
     except UsageError as error:

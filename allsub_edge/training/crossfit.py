@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allsub_edge.classes import CLASSES
-from allsub_edge.errors import DataError, UsageError
+from allsub_edge.errors import DataError
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.quality import Quality, measure
 from allsub_edge.training import calibrate
@@ -40,16 +40,10 @@ from allsub_edge.training.metrics import Rate, summarise
 from allsub_edge.training.network import TwoChannelNetwork
 from allsub_edge.training.quality_fit import limits_of
 from allsub_edge.training.run import Run
-from allsub_edge.training.session import Session, open_session
+from allsub_edge.training.session import Session, check_continues, open_session
 from allsub_edge.training.shortcuts import background_predictions
 from allsub_edge.training.split import Split, fold_dataset, read_split, write_split
-from allsub_edge.training.train import (
-    ALPHA,
-    DOMAIN_MARGIN,
-    DOMAIN_QUANTILE,
-    features_of,
-    fit,
-)
+from allsub_edge.training.train import ALPHA, DOMAIN_MARGIN, DOMAIN_QUANTILE, features_of, fit
 
 Say = Callable[[str], None]
 Floats = npt.NDArray[np.float32]
@@ -155,10 +149,6 @@ def _trained(
     data: Path, run: Run, config: TrainConfig, split: Split, progress: Progress | None, say: Say
 ) -> tuple[Session, TwoChannelNetwork]:
     """Train one network, or load it when it is there already."""
-    if run.exists and run.config().differences(config):
-        raise UsageError(
-            "other_run", f"{run.folder}: holds a run with another configuration; choose another"
-        )
     keras.utils.set_random_seed(config.seed)
     run.folder.mkdir(parents=True, exist_ok=True)
     wanted = run.folder / "wanted-split.csv"
@@ -173,7 +163,8 @@ def _trained(
 def _fold(
     data: Path, run: Run, config: TrainConfig, split: Split, progress: Progress | None, say: Say
 ) -> None:
-    if (run.folder / ANSWERS).is_file() and not run.config().differences(config):
+    if (run.folder / ANSWERS).is_file():
+        check_continues(run, config)
         return
     session, network = _trained(data, run, config, split, progress, say)
     trained, test = session.trained(), session.part("test")

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 import numpy.typing as npt
+from scipy.special import log_softmax, logsumexp
 
 from allsub_edge.classes import CLASSES
 from allsub_edge.errors import DataError, UsageError
 from allsub_edge.training.batches import Channels
-from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.config import TrainConfig, comma_separated
 from allsub_edge.training.network import TwoChannelNetwork, build_network
 from allsub_edge.training.run import Run
 from allsub_edge.training.split import Split, read_split
@@ -80,19 +81,15 @@ class Ensemble:
     def logits(self, channels: tuple[Channels, ...]) -> npt.NDArray[np.float32]:
         """Logarithm of the mean probabilities, float32 [N, 4]."""
         asked = zip(self.members, channels, strict=True)
-        each = np.stack([log_softmax(member.logits(given)) for member, given in asked])
-        mean = np.logaddexp.reduce(each, axis=0) - np.float32(np.log(len(self.members)))
+        each = [log_softmax(member.logits(given), axis=1) for member, given in asked]
+        # Not the logarithm of averaged probabilities: a small one would become minus infinity.
+        mean = logsumexp(each, axis=0) - np.log(len(each))
         return np.asarray(mean, np.float32)
-
-
-def log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Log-probabilities float32 [..., C] of logits of that shape."""
-    return logits - np.logaddexp.reduce(logits, axis=-1, keepdims=True)
 
 
 def teacher_folders(teacher: str) -> list[Path]:
     """The run folders that ``TrainConfig.teacher`` names, separated by commas; [] for none."""
-    return [Path(part.strip()) for part in teacher.split(",") if part.strip()]
+    return [Path(part) for part in comma_separated(teacher) if part]
 
 
 def joint_sha256(sums: list[str]) -> str:

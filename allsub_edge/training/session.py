@@ -14,20 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from allsub_edge.classes import CITATION, CLASSES, NOT_A_MEDICAL_DEVICE
-from allsub_edge.errors import DataError, UsageError
+from allsub_edge.errors import AllsubError, DataError, UsageError
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.imaging.resize import squash
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.dataset import Sample, fingerprint, load_fields, read_dataset
-from allsub_edge.training.distill import (
-    check_teacher,
-    joint_sha256,
-    teacher_folders,
-)
-from allsub_edge.training.loop import (
-    LabelledFields,
-    has_checkpoint,
-)
+from allsub_edge.training.distill import check_teacher, joint_sha256, teacher_folders
+from allsub_edge.training.loop import LabelledFields, has_checkpoint
 from allsub_edge.training.network import check_buildable
 from allsub_edge.training.run import SCHEMA, Run
 from allsub_edge.training.split import Split, read_split, write_split
@@ -80,12 +73,6 @@ def open_session(
         stored = run.read_json("config.json")
         if stored["data_fingerprint"] != fingerprint(samples):
             raise DataError("data_changed", f"{data}: not the fields that {run.folder} began with")
-        began, now = stored.get("sources", {}).get("weights"), _sources(config)["weights"]
-        if None not in (began, now) and began != now:
-            raise DataError(
-                "weights_changed",
-                f"{config.weights}: not the starting weights that {run.folder} began with",
-            )
         split = read_split(run.split_path)
         if split_file is not None and read_split(split_file).rows != split.rows:
             raise UsageError(
@@ -122,8 +109,39 @@ def open_session(
     return session
 
 
+def check_continues(run: Run, config: TrainConfig) -> None:
+    """Check that what was begun in a run folder, if anything, was begun with ``config``.
+
+    Starting weights count by their content, wherever they lie. A run goes on where they are not at
+    hand: its checkpoint holds every weight.
+
+    Raises:
+        UsageError: another configuration.
+        DataError: other starting weights under the same name.
+    """
+    if not run.exists:
+        return
+    if run.config().differences(config):
+        raise UsageError(
+            "other_run",
+            f"{run.folder}: holds a run with another configuration; choose another --out",
+        )
+    began = run.read_json("config.json").get("sources", {}).get("weights")
+    try:
+        now = _weights_sha256(config)
+    except AllsubError:
+        return
+    if None not in (began, now) and began != now:
+        raise DataError(
+            "weights_changed",
+            f"{config.weights}: not the starting weights that {run.folder} began with; bring them "
+            "back or choose another --out",
+        )
+
+
 def _check_before_reading(run: Run, config: TrainConfig, say: Say) -> None:
     """What can be found wrong without the data, found before it is read and compared."""
+    check_continues(run, config)
     backbone = check_buildable(config)
     for folder in teacher_folders(config.teacher):
         Run(folder).config()
@@ -148,13 +166,17 @@ def _new_split(data: Path, samples: list[Sample], config: TrainConfig, say: Say)
 
 def _sources(config: TrainConfig) -> dict[str, str | None]:
     """SHA-256 of the files besides the data that a training starts from; None for none."""
-    weights = resolve(config.weights, config.backbone)
     taught = [folder / "best.npz" for folder in teacher_folders(config.teacher)]
     there = [_sha256(path) for path in taught if path.is_file()]
     return {
-        "weights": _sha256(weights) if isinstance(weights, Path) else None,
+        "weights": _weights_sha256(config),
         "teacher": joint_sha256(there) if there and len(there) == len(taught) else None,
     }
+
+
+def _weights_sha256(config: TrainConfig) -> str | None:
+    weights = resolve(config.weights, config.backbone)
+    return _sha256(weights) if isinstance(weights, Path) else None
 
 
 def _sha256(path: Path) -> str:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 
-from allsub_edge.errors import DataError, UsageError
+from allsub_edge.errors import DataError
 from allsub_edge.training import calibrate
 from allsub_edge.training.batches import even_batches
 from allsub_edge.training.config import TrainConfig
@@ -65,10 +65,6 @@ def train(
         DataError, UsageError: see the message.
     """
     run = Run(out)
-    if run.exists and run.config().differences(config):
-        raise UsageError(
-            "other_run", f"{out}: holds a run with another configuration; choose another --out"
-        )
     keras.utils.set_random_seed(config.seed)
     session = open_session(data, run, config, split_file, say)
     network = fit(

@@ -154,22 +154,30 @@ def test_another_configuration_is_refused(
 
 
 def test_other_starting_weights_under_the_same_name_are_refused(
-    data: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
     began = made / "fold1" / "config.json"
     stored = began.read_text()
     run = Run(made / "fold1")
+    weights = tmp_path / "start.h5"
+    weights.write_bytes(b"other weights")
+    config = dataclasses.replace(CONFIG, weights=str(weights), train_on_validation=True)
+    elsewhere = dataclasses.replace(config, weights="elsewhere/start.h5").to_dict()
     run.write_json(
-        "config.json", {**run.read_json("config.json"), "sources": {"weights": "0" * 64}}
+        "config.json",
+        {**run.read_json("config.json"), "config": elsewhere, "sources": {"weights": "0" * 64}},
     )
-    monkeypatch.setattr(session, "_sources", lambda _: {"weights": "1" * 64, "teacher": None})
+    refused = r"not the starting weights that .*fold1 began with"
     try:
-        with pytest.raises(DataError, match=r"not the starting weights that .*fold1 began with"):
-            session.open_session(data, run, CONFIG, None, lambda line: None)
+        with pytest.raises(DataError, match=refused):
+            session.open_session(data, run, config, None, lambda line: None)
+        with pytest.raises(DataError, match=refused):
+            # This fold is finished, and is not opened again.
+            crossfit.crossfit(data, made, config, folds=2, say=lambda line: None)
         # Where they are not at hand, a run can go on: its checkpoint holds every weight.
-        monkeypatch.setattr(session, "_sources", lambda _: {"weights": None, "teacher": None})
-        session.open_session(data, run, CONFIG, None, lambda line: None)
+        weights.unlink()
+        session.open_session(data, run, config, None, lambda line: None)
     finally:
         began.write_text(stored)
 
