@@ -18,7 +18,7 @@ from allsub_edge.export.parity import Answer, Parity, collect, compare, demand_e
 from allsub_edge.model_file.container import embed_manifest, parse
 from allsub_edge.model_file.golden import make_golden
 from allsub_edge.model_file.manifest import Manifest
-from allsub_edge.training.loop import shifted_fields
+from allsub_edge.training.labelled import shifted_fields
 from allsub_edge.training.metrics import summarise
 from allsub_edge.training.perturb import hide_scale_bar
 

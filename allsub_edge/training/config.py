@@ -71,9 +71,15 @@ class TrainConfig:
     )
     head_epochs: int = _option(1, "epochs with the whole extractor frozen")
     epochs: int = _option(12, "epochs in all, the frozen ones included")
+    integer_epochs: int = _option(
+        0,
+        "epochs after these, fine-tuned with the rounding of an 8-bit file, for networks that lose "
+        "by export (0: none)",
+    )
     batch_size: int = _option(32, "fields per step")
     head_learning_rate: float = _option(2e-3, "learning rate while the extractor is frozen")
     learning_rate: float = _option(4e-4, "peak learning rate of fine-tuning")
+    integer_learning_rate: float = _option(1e-4, "peak learning rate of the integer epochs")
     warmup_steps: int = _option(50, "steps over which each phase's learning rate rises from zero")
     weight_decay: float = _option(1e-4, "AdamW weight decay")
     label_smoothing: float = _option(0.05, "label smoothing")
@@ -107,6 +113,11 @@ class TrainConfig:
             (self.fusion in FUSIONS, f"fusion must be one of {', '.join(FUSIONS)}"),
             (self.epochs >= 1, "epochs must be at least 1"),
             (0 <= self.head_epochs <= self.epochs, "head_epochs must lie between 0 and epochs"),
+            (self.integer_epochs >= 0, "integer_epochs must be at least 0"),
+            (
+                not self.integer_epochs or self.precision == "float32",
+                "integer_epochs round float32: set precision to float32",
+            ),
             (self.batch_size >= 1, "batch_size must be at least 1"),
             (self.size % 32 == 0 and self.size > 0, "size must be a positive multiple of 32"),
             (0 <= self.ema < 1, "ema must lie in [0, 1)"),
@@ -117,7 +128,10 @@ class TrainConfig:
             (self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}"),
             (0 <= self.teacher_weight <= 1, "teacher_weight must lie between 0 and 1"),
             (self.teacher_temperature > 0, "teacher_temperature must be above 0"),
-            (self.learning_rate > 0 and self.head_learning_rate > 0, "learning rates must be > 0"),
+            (
+                min(self.learning_rate, self.head_learning_rate, self.integer_learning_rate) > 0,
+                "learning rates must be > 0",
+            ),
         ]
         for good, message in checks:
             if not good:

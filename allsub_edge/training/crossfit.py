@@ -30,12 +30,8 @@ from allsub_edge.quality import Quality, measure
 from allsub_edge.training import calibrate
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.dataset import Sample, read_dataset
-from allsub_edge.training.loop import (
-    LabelledFields,
-    Progress,
-    predict_logits,
-    shifted_fields,
-)
+from allsub_edge.training.labelled import LabelledFields, predict_logits, shifted_fields
+from allsub_edge.training.loop import Progress
 from allsub_edge.training.metrics import Rate, summarise
 from allsub_edge.training.network import TwoChannelNetwork
 from allsub_edge.training.quality_fit import limits_of

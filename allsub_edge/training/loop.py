@@ -1,4 +1,4 @@
-"""The training loop: head first, then fine-tuning, resumable at the end of every epoch."""
+"""The training loop: phase by phase, resumable at the end of every epoch."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
 
 import keras
 import numpy as np
@@ -16,31 +16,31 @@ import numpy.typing as npt
 from allsub_edge.classes import CLASSES
 from allsub_edge.errors import DataError
 from allsub_edge.training.augment import Augmenter
-from allsub_edge.training.batches import Batch, epoch_batches, even_batches, steps_per_epoch
+from allsub_edge.training.batches import Batch, epoch_batches, steps_per_epoch
 from allsub_edge.training.calibrate import softmax
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.distill import Answering, DistillationLoss
+from allsub_edge.training.integers import simulated
+from allsub_edge.training.labelled import LabelledFields, predict_logits, shifted_fields
 from allsub_edge.training.metrics import log_loss
 from allsub_edge.training.network import TwoChannelNetwork
-from allsub_edge.training.perturb import random_gains
 from allsub_edge.training.recalibrate import recalibrate, settle
 from allsub_edge.training.run import Run
+from allsub_edge.training.schedule import (
+    FINE_TUNE,
+    HEAD,
+    INTEGERS,
+    Phase,
+    learning_rate,
+    phase_of,
+    phases,
+)
+
+RANGE_FIELDS: Final = 128
+"""So many training fields show the range of each activation before it is rounded."""
 
 Progress = Callable[[int, int, int, float], None]
 """Called after each step with (epoch, step, steps in the epoch, running loss)."""
-
-
-@dataclass(frozen=True)
-class LabelledFields:
-    """Fields uint8 [N, S, S, 3], their white cells uint8 [N, S, S] and labels int64 [N].
-
-    The masks are those of recipe ``cells`` whatever the network uses: augmentation needs the true
-    cells when it changes what is behind them.
-    """
-
-    fields: npt.NDArray[np.uint8]
-    masks: npt.NDArray[np.uint8]
-    labels: npt.NDArray[np.int64]
 
 
 @dataclass
@@ -51,25 +51,6 @@ class _State:
     best_score: float = math.inf
     best_epoch: int = -1
     history: list[dict[str, Any]] = field(default_factory=list)
-
-
-def predict_logits(
-    network: TwoChannelNetwork, fields: npt.NDArray[np.uint8], batch_size: int = 64
-) -> npt.NDArray[np.float32]:
-    """Logits float32 [N, 4] of fields uint8 [N, S, S, 3], batch by batch."""
-    parts = [
-        np.asarray(network.model.predict_on_batch(network.channels(batch)), dtype=np.float32)
-        for batch in even_batches(fields, batch_size)
-    ]
-    return np.concatenate(parts)[: len(fields)]
-
-
-def shifted_fields(
-    fields: npt.NDArray[np.uint8], spread: float, seed: int
-) -> npt.NDArray[np.uint8]:
-    """The same fields, each channel's gain drawn from ``1 +- spread`` (fixed by ``seed``)."""
-    rng = np.random.default_rng(seed)
-    return np.stack([random_gains(f, spread, rng) for f in fields])
 
 
 class Trainer:
@@ -108,7 +89,8 @@ class Trainer:
         self._state = _State()
         self._average: list[npt.NDArray[np.float32]] | None = None
         self._kept: list[npt.NDArray[np.float32]] = []
-        self._phase: bool | None = None
+        self._phase: Phase | None = None
+        self._model: Any = network.model
 
     def fit(self, progress: Progress | None = None) -> list[dict[str, Any]]:
         """Train to the end or until patience runs out; returns the history.
@@ -118,8 +100,13 @@ class Trainer:
         """
         if not self._restore() and self.config.recalibrate:
             recalibrate(self.network, self._some_fields(self.config.recalibrate))
-        while self._state.epoch < self.config.epochs and not self._out_of_patience():
-            self._enter_phase(self._state.epoch)
+        end = phases(self.config)[-1].last
+        while self._state.epoch < end:
+            phase = phase_of(self.config, self._state.epoch)
+            if self._out_of_patience(phase):
+                self._state.epoch = phase.last
+                continue
+            self._enter(phase)
             entry = self._one_epoch(progress)
             self._state.history.append(entry)
             if entry["score"] < self._state.best_score:
@@ -136,22 +123,24 @@ class Trainer:
         order = np.random.default_rng(self.config.seed).permutation(len(self.training.fields))
         return self.training.fields[order[:count]]
 
-    def _out_of_patience(self) -> bool:
-        tuned = self._state.best_epoch >= self.config.head_epochs
+    def _out_of_patience(self, phase: Phase) -> bool:
+        tuned = phase.name != HEAD and self._state.best_epoch >= phase.first
         waited = self._state.epoch - 1 - self._state.best_epoch
         return tuned and waited >= self.config.patience
 
-    def _enter_phase(self, epoch: int) -> None:
-        """Compile for this epoch's phase; a new phase starts with a new optimiser."""
-        head_only = epoch < self.config.head_epochs
-        if self._phase == head_only:
+    def _enter(self, phase: Phase) -> None:
+        """Compile for a phase; a new one starts with a new optimiser."""
+        if self._phase == phase:
             return
-        self._phase = head_only
-        self.network.set_phase(head_only=head_only)
-        self.network.model.compile(
-            optimizer=self._optimizer(), loss=self._loss(), jit_compile=False
-        )
-        self.network.model.optimizer.build(self.network.model.trainable_variables)
+        self._phase = phase
+        if phase.name == INTEGERS:
+            # From the best weights so far, and with their rounding in the score another one counts.
+            load_best(self.network, self.run)
+            self._average, self._state.best_score = None, math.inf
+            self._model = simulated(self.network, self._some_fields(RANGE_FIELDS))
+        self.network.set_phase(head_only=phase.name == HEAD)
+        self._model.compile(optimizer=self._optimizer(), loss=self._loss(), jit_compile=False)
+        self._model.optimizer.build(self._model.trainable_variables)
 
     def _optimizer(self) -> Any:
         optimizer = keras.optimizers.AdamW(
@@ -181,20 +170,8 @@ class Trainer:
             return label
         return np.concatenate([label, self.teacher.logits(batch.teacher)], axis=1)
 
-    def _learning_rate(self, epoch: int, step: int) -> float:
-        """Linear warm-up and cosine decay to 1 % within each phase."""
-        config = self.config
-        head = epoch < config.head_epochs
-        first = 0 if head else config.head_epochs
-        last = config.head_epochs if head else config.epochs
-        peak = config.head_learning_rate if head else config.learning_rate
-        done = (epoch - first) * self._steps + step
-        total = max(1, (last - first) * self._steps)
-        warm = min(1.0, (done + 1) / max(1, min(config.warmup_steps, total // 2)))
-        return peak * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * done / total)))
-
     def _one_epoch(self, progress: Progress | None) -> dict[str, Any]:
-        config, model, epoch = self.config, self.network.model, self._state.epoch
+        config, model, epoch = self.config, self._model, self._state.epoch
         started, losses = time.monotonic(), []
         batches = epoch_batches(
             self.training.fields,
@@ -208,7 +185,7 @@ class Trainer:
             teacher=None if self.teacher is None else self.teacher.channels,
         )
         for step, batch in enumerate(batches):
-            model.optimizer.learning_rate.assign(self._learning_rate(epoch, step))
+            model.optimizer.learning_rate.assign(learning_rate(config, epoch, step, self._steps))
             weight = self._class_weight[batch.labels].astype(np.float32)
             loss = model.train_on_batch(
                 batch.channels,
@@ -222,7 +199,7 @@ class Trainer:
         score = self._with_average(self._settled_score)
         return {
             "epoch": epoch,
-            "phase": "head" if self._phase else "fine-tune",
+            "phase": phase_of(config, epoch).name,
             "loss": round(float(np.mean(losses)), 5),
             **score,
             "seconds": round(time.monotonic() - started, 1),
@@ -231,7 +208,8 @@ class Trainer:
     def _settled_score(self) -> dict[str, float]:
         """:meth:`_score` of the weights now in the network, as they would be kept."""
         config = self.config
-        if config.settle and not self._phase and not config.frozen_batch_norm:
+        tuned = self._phase is not None and self._phase.name == FINE_TUNE
+        if config.settle and tuned and not config.frozen_batch_norm:
             settle(self.network, self._some_fields(config.settle))
         self._kept = self.network.model.get_weights()
         return self._score()
@@ -242,9 +220,9 @@ class Trainer:
             # Nothing to choose by, so every epoch counts as better than the one before.
             return {"score": -float(self._state.epoch)}
         result: dict[str, float] = {}
-        labels = self.validation.labels
+        labels, trained = self.validation.labels, replace(self.network, model=self._model)
         for name, fields in (("plain", self.validation.fields), ("shifted", self._shifted)):
-            probabilities = softmax(predict_logits(self.network, fields))
+            probabilities = softmax(predict_logits(trained, fields))
             result[f"{name}_loss"] = round(log_loss(labels, probabilities), 5)
             result[f"{name}_accuracy"] = round(float((probabilities.argmax(1) == labels).mean()), 5)
         result["score"] = round((result["plain_loss"] + result["shifted_loss"]) / 2, 5)
@@ -277,8 +255,7 @@ class Trainer:
 
     def _variables(self) -> list[Any]:
         """Every variable that a resumed training needs, in a fixed order."""
-        model = self.network.model
-        return [*model.variables, *model.optimizer.variables]
+        return [*self._model.variables, *self._model.optimizer.variables]
 
     def _save_checkpoint(self) -> None:
         arrays = {f"v{i:04d}": np.asarray(v.value) for i, v in enumerate(self._variables())}
@@ -295,7 +272,9 @@ class Trainer:
         arrays = self.run.read_arrays("checkpoint.npz")
         self._state = _State(**json.loads(arrays.pop("state").tobytes()))
         # The optimiser's variables belong to the phase of the last finished epoch.
-        self._enter_phase(self._state.epoch - 1)
+        best = self._state.best_score
+        self._enter(phase_of(self.config, self._state.epoch - 1))
+        self._state.best_score = best
         variables = self._variables()
         stored = [arrays[k] for k in sorted(arrays) if k.startswith("v")]
         if len(stored) != len(variables):

@@ -20,7 +20,8 @@ from allsub_edge.imaging.resize import squash
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.dataset import Sample, fingerprint, load_fields, read_dataset
 from allsub_edge.training.distill import check_teacher, joint_sha256, teacher_folders
-from allsub_edge.training.loop import LabelledFields, has_checkpoint
+from allsub_edge.training.labelled import LabelledFields
+from allsub_edge.training.loop import has_checkpoint
 from allsub_edge.training.network import check_buildable
 from allsub_edge.training.run import SCHEMA, Run
 from allsub_edge.training.split import Split, read_split, write_split

@@ -15,15 +15,8 @@ from allsub_edge.training import calibrate
 from allsub_edge.training.batches import even_batches
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.distill import load_teacher
-from allsub_edge.training.loop import (
-    LabelledFields,
-    Progress,
-    Trainer,
-    has_checkpoint,
-    load_best,
-    predict_logits,
-    shifted_fields,
-)
+from allsub_edge.training.labelled import LabelledFields, predict_logits, shifted_fields
+from allsub_edge.training.loop import Progress, Trainer, has_checkpoint, load_best
 from allsub_edge.training.metrics import summarise
 from allsub_edge.training.network import TwoChannelNetwork, build_network
 from allsub_edge.training.quality_fit import fit_quality

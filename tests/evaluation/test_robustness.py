@@ -14,7 +14,7 @@ from allsub_edge.evaluation.robustness import Material
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.imaging.render import render_field
 from allsub_edge.training.background import background_colour
-from allsub_edge.training.loop import shifted_fields
+from allsub_edge.training.labelled import shifted_fields
 from allsub_edge.training.perturb import gains
 
 EACH = 4

@@ -17,7 +17,8 @@ from allsub_edge.errors import DataError, UsageError
 from allsub_edge.training import backbones
 from allsub_edge.training.calibrate import softmax
 from allsub_edge.training.distill import DistillationLoss, Ensemble, Teacher, load_teacher
-from allsub_edge.training.loop import LabelledFields, Trainer
+from allsub_edge.training.labelled import LabelledFields
+from allsub_edge.training.loop import Trainer
 from allsub_edge.training.network import build_network
 from allsub_edge.training.run import SCHEMA, Run
 from allsub_edge.training.split import Split, SplitRow, write_split

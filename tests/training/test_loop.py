@@ -13,7 +13,8 @@ import keras
 from allsub_edge.errors import DataError
 from allsub_edge.training import backbones
 from allsub_edge.training.config import TrainConfig
-from allsub_edge.training.loop import LabelledFields, Trainer, load_best, predict_logits
+from allsub_edge.training.labelled import LabelledFields, predict_logits
+from allsub_edge.training.loop import Trainer, load_best
 from allsub_edge.training.network import build_network
 from allsub_edge.training.run import Run
 

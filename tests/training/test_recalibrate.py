@@ -14,7 +14,8 @@ pytest.importorskip("tensorflow", reason="the training extra is not installed")
 import keras
 
 from allsub_edge.training import backbones
-from allsub_edge.training.loop import LabelledFields, Trainer, predict_logits
+from allsub_edge.training.labelled import LabelledFields, predict_logits
+from allsub_edge.training.loop import Trainer
 from allsub_edge.training.network import build_network
 from allsub_edge.training.recalibrate import recalibrate, settle
 from allsub_edge.training.run import Run

@@ -1,0 +1,210 @@
+"""The network as it will run in 8-bit integers, while it is still being trained.
+
+Rounding is simulated in the forward pass and left out of the backward pass (straight-through;
+Jacob et al., CVPR 2018, arXiv 1712.05877), so training finds weights whose answers survive it. What
+is rounded is what ``export`` rounds: inside the extractors, the kernel of every convolution with
+its batch norm folded in, one scale for each output channel, and every activation that a file
+stores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from allsub_edge.training.network import TwoChannelNetwork
+
+WEIGHT_STEPS: Final = 64
+"""Steps from zero to a kernel's largest weight: 7 bits, as ``onnx_int8.Quantisation`` has them, of
+which TFLite's 8 bits are the finer half."""
+
+ACTIVATION_STEPS: Final = 255
+"""Steps from an activation's least to its largest value: unsigned 8 bits."""
+
+_CONVOLUTIONS: Final = ("Conv2D", "DepthwiseConv2D")
+_ACTIVATIONS: Final = ("ReLU", "Activation")
+
+
+def rounded_kernel(kernel: Any, axes: Sequence[int]) -> Any:
+    """A kernel at the nearest of its steps; gradients pass as if it were not rounded.
+
+    Args:
+        kernel: float32 tensor of any shape.
+        axes: over which one scale is shared; the largest magnitude along them is a step.
+    """
+    largest = keras.ops.max(keras.ops.abs(kernel), axis=tuple(axes), keepdims=True)
+    step = keras.ops.stop_gradient(keras.ops.maximum(largest, 1e-9)) / WEIGHT_STEPS
+    return kernel + keras.ops.stop_gradient(keras.ops.round(kernel / step) * step - kernel)
+
+
+@keras.saving.register_keras_serializable(package="allsub_edge")
+class RoundedConvolution(keras.layers.Layer):  # type: ignore[misc]
+    """A convolution and the batch norm behind it with one rounded kernel.
+
+    It shares the variables of both, and the batch norm's statistics do not move. Call with float32
+    [N, h, w, C]; returns what the two layers return, but for the rounding.
+    """
+
+    def __init__(self, convolution: Any, norm: Any | None, **options: Any) -> None:
+        super().__init__(**options)
+        self.convolution, self.norm = convolution, norm
+
+    def call(self, inputs: Any) -> Any:
+        """Convolve; see the class."""
+        convolution, norm, ops = self.convolution, self.norm, keras.ops
+        kernel, bias = convolution.kernel, convolution.bias if convolution.use_bias else 0.0
+        deep = type(convolution).__name__ == "DepthwiseConv2D"
+        if norm is not None:
+            factor = 1 / ops.sqrt(norm.moving_variance + norm.epsilon)
+            if norm.scale:
+                factor = factor * norm.gamma
+            bias = (bias - norm.moving_mean) * factor + (norm.beta if norm.center else 0.0)
+            # A depthwise kernel has its output channels in its last two axes.
+            kernel = kernel * (ops.reshape(factor, kernel.shape[2:]) if deep else factor)
+        options = {
+            "strides": convolution.strides,
+            "padding": convolution.padding,
+            "data_format": "channels_last",
+            "dilation_rate": convolution.dilation_rate,
+        }
+        if deep:
+            made = ops.depthwise_conv(inputs, rounded_kernel(kernel, (0, 1)), **options)
+        else:
+            made = ops.conv(inputs, rounded_kernel(kernel, (0, 1, 2)), **options)
+        return made + bias
+
+
+@keras.saving.register_keras_serializable(package="allsub_edge")
+class RoundedActivation(keras.layers.Layer):  # type: ignore[misc]
+    """An activation at the nearest of 256 steps; beyond its range it is cut, gradient and all.
+
+    Args:
+        low, high: least and largest value, as measured; zero is always within.
+    """
+
+    def __init__(self, low: float, high: float, **options: Any) -> None:
+        super().__init__(trainable=False, **options)
+        self.low, self.high = min(low, 0.0), max(high, 0.0)
+
+    def build(self, shape: Any) -> None:
+        """Hold the range as weights, so that a checkpoint brings it back."""
+        step = max(self.high - self.low, 1e-9) / ACTIVATION_STEPS
+        # Zero must be a step: paddings and ReLU make many of them.
+        zero = round(-self.low / step)
+        values = {"step": step, "zero": float(zero)}
+        for name, value in values.items():
+            setattr(
+                self,
+                name,
+                self.add_weight(
+                    shape=(),
+                    initializer=keras.initializers.Constant(value),
+                    name=name,
+                    trainable=False,
+                ),
+            )
+
+    def call(self, inputs: Any) -> Any:
+        """Round; see the class."""
+        ops = keras.ops
+        low, high = -self.zero * self.step, (ACTIVATION_STEPS - self.zero) * self.step
+        inside = ops.clip(inputs, low, high)
+        return inside + ops.stop_gradient(ops.round(inside / self.step) * self.step - inside)
+
+
+def simulated(network: TwoChannelNetwork, fields: npt.NDArray[np.uint8]) -> Any:
+    """The network's model with the rounding of an integer file; it shares every weight.
+
+    Args:
+        network: whose ``model`` is rebuilt.
+        fields: training fields uint8 [N, S, S, 3] that show the range of the activations.
+    """
+    channels = network.channels(fields)
+    twins: dict[int, Any] = {}
+    for number, extractor in enumerate(network.extractors):
+        # With one extractor for both channels, or with a mask as the second, the field decides.
+        twins[id(extractor)] = _twin(extractor, channels[number])
+
+    return keras.models.clone_model(
+        network.model, clone_function=lambda layer: twins.get(id(layer), layer)
+    )
+
+
+def _twin(extractor: Any, inputs: npt.NDArray[np.float32]) -> Any:
+    """An extractor with rounding; same input and output."""
+    norms = _folded(extractor)
+    inner = {id(norm) for norm in norms.values()}
+    ranges = _ranges(extractor, norms, inputs)
+
+    def replaced(layer: Any) -> Any:
+        if type(layer).__name__ in _CONVOLUTIONS:
+            return RoundedConvolution(layer, norms.get(layer.name), name=f"{layer.name}_rounded")
+        return layer
+
+    def called(layer: Any, *given: Any, **options: Any) -> Any:
+        made = given[0] if id(layer) in inner else layer(*given, **options)
+        name = layer.name.removesuffix("_rounded")
+        if name not in ranges:
+            return made
+        return RoundedActivation(*ranges[name], name=f"{name}_steps")(made)
+
+    start = keras.Input(extractor.input.shape[1:], name=f"{extractor.name}_field")
+    entry = RoundedActivation(float(inputs.min()), float(inputs.max()), name="field_steps")
+    twin = keras.models.clone_model(extractor, clone_function=replaced, call_function=called)
+    return keras.Model(start, twin(entry(start)), name=extractor.name)
+
+
+def _consumers(extractor: Any) -> dict[str, list[Any]]:
+    """Name of each operation -> the operations that read what it makes."""
+    makers = {id(made.output): made.name for made in extractor.operations}
+    found: dict[str, list[Any]] = {made.name: [] for made in extractor.operations}
+    for reader in extractor.operations:
+        for tensor in keras.tree.flatten(reader.input if reader.input is not reader.output else []):
+            if id(tensor) in makers and makers[id(tensor)] != reader.name:
+                found[makers[id(tensor)]].append(reader)
+    return found
+
+
+def _folded(extractor: Any) -> dict[str, Any]:
+    """Name of a convolution -> the batch norm that alone reads it."""
+    return {
+        name: readers[0]
+        for name, readers in _consumers(extractor).items()
+        if type(extractor.get_layer(name)).__name__ in _CONVOLUTIONS
+        and len(readers) == 1
+        and type(readers[0]).__name__ == "BatchNormalization"
+    }
+
+
+def _ranges(
+    extractor: Any, norms: dict[str, Any], inputs: npt.NDArray[np.float32]
+) -> dict[str, tuple[float, float]]:
+    """Name of each operation whose output a file stores -> its least and largest value."""
+    consumers = _consumers(extractor)
+    stored = {
+        made.name: made.output
+        for made in extractor.operations
+        if made.name not in norms
+        and type(made).__name__ not in ("InputLayer", "ZeroPadding2D")
+        and not (
+            len(consumers[made.name]) == 1
+            and type(consumers[made.name][0]).__name__ in _ACTIVATIONS
+        )
+    }
+    ops = keras.ops
+    ends = {name: ops.stack([ops.min(tensor), ops.max(tensor)]) for name, tensor in stored.items()}
+    watcher = keras.Model(extractor.input, ends)
+    seen = [
+        watcher.predict_on_batch(part) for part in np.array_split(inputs, max(1, len(inputs) // 16))
+    ]
+    return {
+        name: (
+            min(float(np.asarray(one[name])[0]) for one in seen),
+            max(float(np.asarray(one[name])[1]) for one in seen),
+        )
+        for name in stored
+    }

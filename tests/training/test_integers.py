@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("tensorflow", reason="the training extra is not installed")
+
+import keras
+
+from allsub_edge.training import backbones
+from allsub_edge.training.config import TrainConfig
+from allsub_edge.training.integers import (
+    ACTIVATION_STEPS,
+    WEIGHT_STEPS,
+    RoundedActivation,
+    RoundedConvolution,
+    rounded_kernel,
+    simulated,
+)
+from allsub_edge.training.labelled import LabelledFields
+from allsub_edge.training.loop import Trainer
+from allsub_edge.training.network import TwoChannelNetwork, build_network
+from allsub_edge.training.run import Run
+
+from .toy import TOY, toy_fields
+
+CONFIG = TrainConfig(
+    backbone="toy", size=64, epochs=2, head_epochs=0, integer_epochs=3, batch_size=8, dense=8,
+    frozen_blocks=1, frozen_batch_norm=True, dropout=0.0, learning_rate=3e-3, augment="mild",
+    integer_learning_rate=1e-3, patience=10,
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
+
+
+def _gradient(function: keras.layers.Layer, at: np.ndarray) -> np.ndarray:
+    import tensorflow as tf
+
+    x = tf.constant(at, tf.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        total = tf.reduce_sum(function(x))
+    return np.asarray(tape.gradient(total, x))
+
+
+def test_a_kernel_lies_on_the_steps_of_its_channel_and_passes_gradients() -> None:
+    kernel = np.random.default_rng(1).normal(size=(3, 3, 4, 5)).astype(np.float32)
+    made = np.asarray(rounded_kernel(kernel, (0, 1, 2)))
+    step = np.abs(kernel).max(axis=(0, 1, 2)) / WEIGHT_STEPS
+    np.testing.assert_allclose(made / step, np.round(kernel / step), atol=1e-3)
+    assert np.abs(made - kernel).max() <= step.max() / 2 + 1e-6
+    passed = _gradient(lambda k: rounded_kernel(k, (0, 1, 2)), kernel)
+    np.testing.assert_array_equal(passed, np.ones_like(kernel))
+
+
+def test_an_activation_has_256_values_one_of_them_zero_and_no_gradient_outside() -> None:
+    layer = RoundedActivation(-1.3, 4.0)
+    values = np.linspace(-3, 6, 5001, dtype=np.float32)
+    made = np.asarray(layer(values))
+    assert len(np.unique(made)) <= ACTIVATION_STEPS + 1
+    assert 0.0 in np.asarray(layer(np.zeros(1, np.float32)))
+    assert made.min() == pytest.approx(-1.3, abs=0.02) and made.max() == pytest.approx(4, abs=0.02)
+    inside = (values > -1.27) & (values < 3.97)
+    assert np.abs(made - values)[inside].max() <= 5.3 / ACTIVATION_STEPS / 2 + 1e-6
+    passed = _gradient(layer, values)
+    assert (passed[inside] == 1).all() and (passed[(values < -1.4) | (values > 4.1)] == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["Conv2D", "DepthwiseConv2D", "biased"])
+@pytest.mark.parametrize("strides", [1, 2])
+def test_a_rounded_convolution_is_the_two_layers_but_for_rounding(kind: str, strides: int) -> None:
+    rng = np.random.default_rng(2)
+    fields = rng.normal(size=(2, 9, 9, 6)).astype(np.float32)
+    options = {"strides": strides, "padding": "same", "use_bias": kind == "biased"}
+    if kind == "DepthwiseConv2D":
+        convolution = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, **options)
+    else:
+        convolution = keras.layers.Conv2D(12, 3, bias_initializer="random_normal", **options)
+    norm = keras.layers.BatchNormalization()
+    before = np.asarray(norm(convolution(fields)))
+    norm.set_weights([rng.uniform(0.5, 2, 12).astype(np.float32) for _ in norm.get_weights()])
+    before = np.asarray(norm(convolution(fields)))
+    after = np.asarray(RoundedConvolution(convolution, norm)(fields))
+    assert after.shape == before.shape
+    assert 0 < np.abs(after - before).max() < 0.05 * np.abs(before).max()
+    alone = np.asarray(RoundedConvolution(convolution, None)(fields))
+    np.testing.assert_allclose(alone, np.asarray(convolution(fields)), atol=0.2)
+
+
+def _network(config: TrainConfig = CONFIG) -> TwoChannelNetwork:
+    keras.utils.set_random_seed(config.seed)
+    return build_network(config)
+
+
+@pytest.mark.parametrize("fusion", ["mask_pool", "branches"])
+def test_the_simulation_shares_every_weight_and_answers_nearly_alike(fusion: str) -> None:
+    network = _network(replace(CONFIG, fusion=fusion))
+    fields = toy_fields(each=2)[0]
+    twin = simulated(network, fields)
+    channels = network.channels(fields)
+
+    def apart() -> float:
+        ours = np.asarray(network.model.predict_on_batch(channels))
+        return float(np.abs(np.asarray(twin.predict_on_batch(channels)) - ours).max())
+
+    assert 0 < apart() < 0.1
+    network.set_phase(head_only=False)
+    mine = {id(v) for v in network.model.trainable_variables}
+    assert {id(v) for v in twin.trainable_variables} == mine
+    weights = network.model.get_weights()
+    network.model.set_weights([3 * w for w in weights])
+    changed = np.asarray(twin.predict_on_batch(channels))
+    network.model.set_weights(weights)
+    assert np.abs(changed - np.asarray(twin.predict_on_batch(channels))).max() > 0.1
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "mobilenet_v2"])
+def test_every_convolution_of_a_real_extractor_is_rounded(name: str) -> None:
+    network = _network(TrainConfig(backbone=name, size=64, cut="stride16"))
+    twin = simulated(network, toy_fields(each=1)[0])
+    inner = [layer for layer in twin._flatten_layers() if isinstance(layer, RoundedConvolution)]
+    wanted = [
+        layer
+        for layer in network.extractors[0].layers
+        if type(layer).__name__ in ("Conv2D", "DepthwiseConv2D")
+    ]
+    assert {id(layer.convolution) for layer in inner} == {id(layer) for layer in wanted}
+    assert all(layer.norm is not None for layer in inner)
+    steps = [layer for layer in twin._flatten_layers() if isinstance(layer, RoundedActivation)]
+    sums = [x for x in network.extractors[0].layers if type(x).__name__ == "Add"]
+    # The field, and one for each convolution, whether a ReLU follows or not, and for each sum.
+    assert len(steps) == 1 + len(wanted) + len(sums)
+
+
+class _Killed(Exception):
+    pass
+
+
+def _trainer(folder: Path) -> Trainer:
+    return Trainer(
+        _network(),
+        Run(folder),
+        LabelledFields(*toy_fields()),
+        LabelledFields(*toy_fields(each=2, first_seed=50)),
+    )
+
+
+def _best(folder: Path) -> list[np.ndarray]:
+    arrays = Run(folder).read_arrays("best.npz")
+    return [arrays[key] for key in sorted(arrays)]
+
+
+def test_integer_epochs_follow_and_a_killed_training_goes_on_alike(tmp_path: Path) -> None:
+    seen: dict[str, list[np.ndarray]] = {}
+
+    def watch(epoch: int, step: int, steps: int, loss: float) -> None:
+        if (epoch, step) == (2, 1):
+            seen["before"] = _best(tmp_path / "whole")
+
+    whole = _trainer(tmp_path / "whole").fit(watch)
+    assert [e["phase"] for e in whole] == ["fine-tune"] * 2 + ["integers"] * 3
+    # The weights that are kept are of the integer epochs, whatever the score was before.
+    best = _best(tmp_path / "whole")
+    assert any((a != b).any() for a, b in zip(best, seen["before"], strict=True))
+
+    def kill_at(epoch: int, step: int) -> None:
+        def progress(now: int, done: int, steps: int, loss: float) -> None:
+            if (now, done) == (epoch, step):
+                raise _Killed
+
+        with pytest.raises(_Killed):
+            _trainer(tmp_path / "killed").fit(progress)
+
+    kill_at(2, 1)  # in the first step with rounding
+    kill_at(3, 2)
+    resumed = _trainer(tmp_path / "killed").fit()
+    assert [e["loss"] for e in resumed] == [e["loss"] for e in whole]
+    for a, b in zip(best, _best(tmp_path / "killed"), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_without_patience_left_the_rounding_still_gets_its_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, epochs=6, patience=2)
+    monkeypatch.setattr(Trainer, "_score", lambda trainer: {"score": 1.0})
+    history = Trainer(
+        _network(config),
+        Run(tmp_path),
+        LabelledFields(*toy_fields()),
+        LabelledFields(*toy_fields(each=2, first_seed=50)),
+    ).fit()
+    assert [e["epoch"] for e in history] == [0, 1, 2, 6, 7, 8]
+    assert [e["phase"] for e in history] == ["fine-tune"] * 3 + ["integers"] * 3
