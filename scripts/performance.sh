@@ -35,6 +35,7 @@ bench field224 "$@" --fields field224 --reference $float --densenet "$densenet"
 # shellcheck disable=SC2086
 bench camera12mp "$@" --fields camera12mp --reference $float --densenet "$densenet" --count 40
 run model-only model_only "$@"
+run model-only-one-thread model_only "$@" --reference-threads 1
 run limit limit "$@" --chart "$out/limit.png"
 run starting starting "$@"
 run steps steps "$plain"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,13 +99,22 @@ def test_the_model_alone_is_told_beside_the_published_network(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     # The published network takes half a minute to build; the slow tests of the package do that.
-    monkeypatch.setattr(model_only, "_keras", lambda: lambda number: sum(range(1000)))
+    told: list[int | None] = []
+
+    def reference(threads: int | None) -> Callable[[int], object]:
+        told.append(threads)
+        return lambda number: sum(range(1000))
+
+    monkeypatch.setattr(model_only, "_keras", reference)
     out = tmp_path / "out.json"
     asked = [model, "--seconds", "0.1", "--count", "3", "--json", str(out)]
     assert model_only.main(asked) == 0
     result = json.loads(out.read_text())
     assert [row["name"] for row in result["rows"]] == ["toy.onnx", model_only.PUBLISHED]
     assert result["threads"] == 1 and result["rows"][0]["ratio"] > 0
+    assert "all cores" in capsys.readouterr().out
+    assert model_only.main([*asked, "--reference-threads", "2"]) == 0
+    assert told == [None, 2] and json.loads(out.read_text())["reference_threads"] == 2
     table = capsys.readouterr().out.splitlines()
     assert table[-1].endswith("| - |") and table[-2].startswith("| toy.onnx |")
     assert model_only.main([model, model]) == 2
