@@ -129,7 +129,7 @@ CONDITIONS: Final[tuple[Condition, ...]] = (
     *_series(
         "gamma",
         "gamma {:g}",
-        (0.6, 0.8, 1.25, 1.6),
+        (0.6, 0.7, 0.8, 1.25, 1.4, 1.6),
         lambda field, x, rng: perturb.gamma(field, x),
         quick=(0.6, 1.6),
     ),
@@ -143,7 +143,7 @@ CONDITIONS: Final[tuple[Condition, ...]] = (
     *_series(
         "jpeg",
         "JPEG quality {:g}",
-        (80, 50, 30, 10),
+        (80, 70, 50, 30, 10),
         lambda field, x, rng: perturb.jpeg(field, int(x)),
         quick=(30,),
     ),
