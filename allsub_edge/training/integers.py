@@ -26,7 +26,13 @@ ACTIVATION_STEPS: Final = 255
 """Steps from an activation's least to its largest value: unsigned 8 bits."""
 
 _CONVOLUTIONS: Final = ("Conv2D", "DepthwiseConv2D")
-_ACTIVATIONS: Final = ("ReLU", "Activation")
+"""Classes of layers whose kernels are rounded."""
+
+_BATCH: Final = 16
+"""Fields at once when ranges are measured; the watcher keeps every activation of them."""
+
+_TAKEN_UP: Final = (["ReLU"], ["Activation"])
+"""Sole readers that a converter joins with the layer before them."""
 
 
 def rounded_kernel(kernel: Any, axes: Sequence[int]) -> Any:
@@ -41,7 +47,6 @@ def rounded_kernel(kernel: Any, axes: Sequence[int]) -> Any:
     return kernel + keras.ops.stop_gradient(keras.ops.round(kernel / step) * step - kernel)
 
 
-@keras.saving.register_keras_serializable(package="allsub_edge")
 class RoundedConvolution(keras.layers.Layer):  # type: ignore[misc]
     """A convolution and the batch norm behind it with one rounded kernel.
 
@@ -78,7 +83,6 @@ class RoundedConvolution(keras.layers.Layer):  # type: ignore[misc]
         return made + bias
 
 
-@keras.saving.register_keras_serializable(package="allsub_edge")
 class RoundedActivation(keras.layers.Layer):  # type: ignore[misc]
     """An activation at the nearest of 256 steps; beyond its range it is cut, gradient and all.
 
@@ -95,18 +99,12 @@ class RoundedActivation(keras.layers.Layer):  # type: ignore[misc]
         step = max(self.high - self.low, 1e-9) / ACTIVATION_STEPS
         # Zero must be a step: paddings and ReLU make many of them.
         zero = round(-self.low / step)
-        values = {"step": step, "zero": float(zero)}
-        for name, value in values.items():
-            setattr(
-                self,
-                name,
-                self.add_weight(
-                    shape=(),
-                    initializer=keras.initializers.Constant(value),
-                    name=name,
-                    trainable=False,
-                ),
-            )
+        self.step = self._constant("step", step)
+        self.zero = self._constant("zero", zero)
+
+    def _constant(self, name: str, value: float) -> Any:
+        start = keras.initializers.Constant(value)
+        return self.add_weight(shape=(), initializer=start, name=name, trainable=False)
 
     def call(self, inputs: Any) -> Any:
         """Round; see the class."""
@@ -160,47 +158,48 @@ def _twin(extractor: Any, inputs: npt.NDArray[np.float32]) -> Any:
 
 def _consumers(extractor: Any) -> dict[str, list[Any]]:
     """Name of each operation -> the operations that read what it makes."""
-    makers = {id(made.output): made.name for made in extractor.operations}
-    found: dict[str, list[Any]] = {made.name: [] for made in extractor.operations}
-    for reader in extractor.operations:
-        for tensor in keras.tree.flatten(reader.input if reader.input is not reader.output else []):
-            if id(tensor) in makers and makers[id(tensor)] != reader.name:
+    inner = [made for made in extractor.operations if not isinstance(made, keras.layers.InputLayer)]
+    makers = {id(made.output): made.name for made in inner}
+    found: dict[str, list[Any]] = {made.name: [] for made in inner}
+    for reader in inner:
+        for tensor in keras.tree.flatten(reader.input):
+            if id(tensor) in makers:
                 found[makers[id(tensor)]].append(reader)
     return found
 
 
 def _folded(extractor: Any) -> dict[str, Any]:
     """Name of a convolution -> the batch norm that alone reads it."""
+    consumers = _consumers(extractor)
     return {
-        name: readers[0]
-        for name, readers in _consumers(extractor).items()
-        if type(extractor.get_layer(name)).__name__ in _CONVOLUTIONS
-        and len(readers) == 1
-        and type(readers[0]).__name__ == "BatchNormalization"
+        layer.name: consumers[layer.name][0]
+        for layer in extractor.layers
+        if type(layer).__name__ in _CONVOLUTIONS
+        and [type(reader).__name__ for reader in consumers[layer.name]] == ["BatchNormalization"]
     }
 
 
 def _ranges(
     extractor: Any, norms: dict[str, Any], inputs: npt.NDArray[np.float32]
 ) -> dict[str, tuple[float, float]]:
-    """Name of each operation whose output a file stores -> its least and largest value."""
+    """Name of each layer whose output a file stores -> its least and largest value.
+
+    Not stored are what a batch norm or a ReLU takes up at once, and what only pads.
+    """
     consumers = _consumers(extractor)
     stored = {
-        made.name: made.output
-        for made in extractor.operations
-        if made.name not in norms
-        and type(made).__name__ not in ("InputLayer", "ZeroPadding2D")
-        and not (
-            len(consumers[made.name]) == 1
-            and type(consumers[made.name][0]).__name__ in _ACTIVATIONS
-        )
+        layer.name: layer.output
+        for layer in extractor.layers
+        if layer.name in consumers
+        and layer.name not in norms
+        and type(layer).__name__ != "ZeroPadding2D"
+        and [type(reader).__name__ for reader in consumers[layer.name]] not in _TAKEN_UP
     }
     ops = keras.ops
     ends = {name: ops.stack([ops.min(tensor), ops.max(tensor)]) for name, tensor in stored.items()}
     watcher = keras.Model(extractor.input, ends)
-    seen = [
-        watcher.predict_on_batch(part) for part in np.array_split(inputs, max(1, len(inputs) // 16))
-    ]
+    parts = np.array_split(inputs, max(1, len(inputs) // _BATCH))
+    seen = [watcher.predict_on_batch(part) for part in parts]
     return {
         name: (
             min(float(np.asarray(one[name])[0]) for one in seen),
