@@ -4,8 +4,8 @@
 
 Nothing is decoded, segmented or decided. Ours starts from the bytes of a decoded field, with white
 balance and segmentation inside; the published network (Keras, two DenseNet201 branches) is given
-both channels ready made. It takes all cores, the case against us, or as many threads as it is told
-to. All take turns. Needs the extra ``train``.
+both channels ready made. It takes all cores, as Keras does by itself, or as many threads as it is
+told to. All take turns. Needs the extra ``train``.
 """
 
 from __future__ import annotations
