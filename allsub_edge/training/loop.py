@@ -134,7 +134,7 @@ class Trainer:
             return
         self._phase = phase
         if phase.name == INTEGERS:
-            # It starts from the best weights; their score knew no rounding and compares with none here.
+            # From the best weights; their score knew no rounding and compares with none here.
             load_best(self.network, self.run)
             self._average, self._state.best_score = None, math.inf
             self._model = simulated(self.network, self._some_fields(RANGE_FIELDS))
