@@ -15,9 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 import allsub_edge
+from allsub_edge.benchmarks import machine
 from allsub_edge.classes import CITATION, CLASSES, CLINICAL_NAMES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.export.material import Material, load_material
 from allsub_edge.export.subject import fold_runs
+from allsub_edge.export.table import Exported
 from allsub_edge.model_file.container import read
 from allsub_edge.model_file.manifest import Manifest
 from allsub_edge.training.metrics import Rate
@@ -72,6 +74,27 @@ def write_card(
         f"## Licence\n\n{main.licence}. The images are not redistributed here.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def latency(rows: Sequence[Exported]) -> str:
+    """A section of the card: how long the written files take here; empty if nobody measured."""
+    measured = [row for row in rows if row.p50_ms is not None]
+    if not measured:
+        return ""
+    lines = [
+        f"| {row.path.name} | {row.engine} | {row.threads} | {row.p50_ms:.1f} | "
+        f"{row.peak_mib:.0f} |"
+        for row in measured
+    ]
+    here = machine.describe()
+    where = ", ".join([here["board"] or here["cpu"] or here["architecture"], *here["features"]])
+    return (
+        "## Latency\n\n"
+        f"One field after another, each file in a process of its own, on {where}; "
+        "`allsub-edge bench` measures the machine in front of you.\n\n"
+        "| file | engine | threads | p50, ms a field | peak MiB |\n|---|---|---|---|---|\n"
+        + "\n".join(lines)
+    )
 
 
 def _rate(value: dict[str, Any] | None) -> str:
@@ -164,6 +187,9 @@ def _metrics(models: list[Path], what: str) -> str:
         rows.append(f"| {text} | " + " | ".join(cells) + " |")
 
     row("accuracy", lambda m: m[kind]["accuracy"])
+    folds = manifests[-1].metrics[kind].get("by_fold", [])
+    for number in range(len(folds)):
+        row(f"accuracy, fold {number + 1}", lambda m, k=number: m[kind]["by_fold"][k])
     row("ALL called benign", lambda m: m[kind]["all_called_benign"])
     row("benign called ALL", lambda m: m[kind]["benign_called_all"])
     for name in CLASSES:

@@ -79,7 +79,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="REPORT",
         help="folder or report.json of allsub-edge evaluate, of a cross-fit one of each fold's "
-        "file: the card shows how answers stand changed fields; repeatable",
+        "file: the card shows groups with mistakes and how answers stand changed fields; "
+        "repeatable",
     )
     parser.add_argument("--name", default="allsub", help="name of the model [%(default)s]")
     parser.add_argument("--model-version", default="1", help="version of the model [%(default)s]")
@@ -189,7 +190,7 @@ def run(args: argparse.Namespace) -> int:
         print(line, flush=True)
 
     # Before the long work: a report that does not fit must not cost it.
-    more = [_changed_fields(args.card_report)] if args.card_report else []
+    more = _sections(args.card_report) if args.card_report else []
     subject = open_run(args.run_folder, args.data, args.calibration, say)
     rows = export_subject(subject, plan, args.out, say)
     table = report(rows, plan, subject, args.report or args.out / "validation")
@@ -201,7 +202,7 @@ def run(args: argparse.Namespace) -> int:
     written = [row for row in rows if row.status == WRITTEN]
     if args.card is not None and written:
         from allsub_edge.atomic import write_text
-        from allsub_edge.export.card import write_card
+        from allsub_edge.export.card import latency, write_card
 
         # The card speaks of few files; the last one is the one that a device gets.
         order = {"onnx-float32": 1, "tflite-int8": 2, "onnx-int8": 3}
@@ -209,7 +210,9 @@ def run(args: argparse.Namespace) -> int:
         files = [row.path for row in shown if row.format in order and row.interface == "field"]
         if not files:
             raise UsageError("usage", "--card needs one of the formats " + ", ".join(order))
-        card = write_card(files, args.run_folder, args.data, args.card_note, more)
+        timed = latency([row for row in shown if row.path in files])
+        sections = [*more, timed] if timed else more
+        card = write_card(files, args.run_folder, args.data, args.card_note, sections)
         write_text(args.card, card)
         print(f"card: {args.card}")
     if written:
@@ -217,9 +220,14 @@ def run(args: argparse.Namespace) -> int:
     return 0 if len(written) == len(rows) else 1
 
 
-def _changed_fields(reports: list[Path]) -> str:
-    """What the reports say of changed fields; raises DataError if one cannot be read or fit."""
-    from allsub_edge.evaluation.output import read
-    from allsub_edge.evaluation.pooled import changed_fields, pool
+def _sections(reports: list[Path]) -> list[str]:
+    """What the reports say of groups and of changed fields, for the card.
 
-    return changed_fields(pool([read(path) for path in reports]))
+    Raises:
+        DataError: one cannot be read, or does not fit the others.
+    """
+    from allsub_edge.evaluation.output import read
+    from allsub_edge.evaluation.pooled import by_group, changed_fields, pool
+
+    pooled = pool([read(path) for path in reports])
+    return [by_group(pooled), changed_fields(pooled)]

@@ -179,6 +179,34 @@ def changed_fields(pooled: Mapping[str, Any]) -> str:
     )
 
 
+def by_group(pooled: Mapping[str, Any]) -> str:
+    """A section of a model card: what groups do to the rates, and what needs no network."""
+    mistakes = pooled["by_group"]
+    rows = [
+        [row["name"], words.value(key, row), words.ends(row["bootstrap95"])]
+        for key, row in pooled["measures"].items()
+        if key in ("accuracy", "balanced_accuracy", "all_sensitivity", "all_specificity")
+    ]
+    return "\n\n".join(
+        [
+            "## By group",
+            "Fields of one slide err together. These intervals draw whole groups anew (bootstrap), "
+            f"{pooled['groups']} of them:",
+            table(["measure", "value", "group bootstrap 95 %"], rows),
+            f"Every group with a mistake, {len(mistakes)} of {pooled['groups']}:",
+            table(
+                ["class", "group (first file number)", "wrong", "of"],
+                [[g["class"], g["group"], str(g["wrong"]), str(g["fields"])] for g in mistakes],
+            ),
+            "What can be had without the network:",
+            table(
+                ["shortcut baseline", "accuracy (Wilson 95 %)"],
+                [[b["name"], words.rate(b)] for b in pooled["baselines"].values()],
+            ),
+        ]
+    )
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Print or write the pooled tables; 0, or 2 when a report does not fit."""
     parser = argparse.ArgumentParser(

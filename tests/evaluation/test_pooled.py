@@ -14,7 +14,7 @@ pytest.importorskip("sklearn", reason="the training extra is not installed")
 
 from allsub_edge.classes import CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.errors import DataError
-from allsub_edge.evaluation.pooled import changed_fields, main, markdown, pool
+from allsub_edge.evaluation.pooled import by_group, changed_fields, main, markdown, pool
 from allsub_edge.statistics import Rate
 
 WRONG = {1: 2, 2: 1}
@@ -91,6 +91,17 @@ def test_a_card_shows_how_changed_fields_are_answered() -> None:
     assert text.startswith("## Changed fields") and "48 fields in 8 groups" in text
     (row,) = [line for line in text.splitlines() if line.startswith("| channel gains")]
     assert row.startswith("| channel gains at random, +-10 % | 93.75 %") and "0 of 36" in row
+
+
+def test_a_card_names_the_groups_with_mistakes_and_what_needs_no_network() -> None:
+    pooled = pool([report(1), report(2)])
+    text = by_group(pooled)
+    assert text.startswith("## By group") and "Every group with a mistake, 2 of 8:" in text
+    for group in pooled["by_group"]:
+        row = f"| {group['class']} | {group['group']} | {group['wrong']} | {group['fields']} |"
+        assert row in text
+    assert "| accuracy | 93.75 % |" in text
+    assert all(entry["name"] in text for entry in pooled["baselines"].values())
 
 
 def test_a_field_counts_once() -> None:

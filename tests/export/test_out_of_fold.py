@@ -157,6 +157,8 @@ def test_the_reports_and_the_card_tell_whose_answers_these_are(made: Made) -> No
     assert "| out of fold, 2 folds | float32, onnx | int8, tflite | int8, onnx |" in card
     assert "| fold 2 | 12 |" in card and "## Confusion matrix, int8, out of fold" in card
     assert "was not measured on this very file" in card
+    assert "| accuracy, fold 2 |" in card and "| accuracy, fold 3 |" not in card
+    assert ("## Latency" in card) is ("--no-timing" not in LOOSE)
     assert "test role" not in card and "calibration role" not in card
 
 
