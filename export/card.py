@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 import allsub_edge
-from allsub_edge.benchmarks import machine
 from allsub_edge.classes import CITATION, CLASSES, CLINICAL_NAMES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.export.material import Material, load_material
 from allsub_edge.export.subject import fold_runs
@@ -76,8 +75,13 @@ def write_card(
     return "\n\n".join(parts) + "\n"
 
 
-def latency(rows: Sequence[Exported]) -> str:
-    """A section of the card: how long the written files take here; empty if nobody measured."""
+def latency(rows: Sequence[Exported], where: str) -> str:
+    """A section of the card: how long the written files take; empty if nobody measured.
+
+    Args:
+        rows: of the table of the export.
+        where: the machine, in words.
+    """
     measured = [row for row in rows if row.p50_ms is not None]
     if not measured:
         return ""
@@ -86,8 +90,6 @@ def latency(rows: Sequence[Exported]) -> str:
         f"{row.peak_mib:.0f} |"
         for row in measured
     ]
-    here = machine.describe()
-    where = ", ".join([here["board"] or here["cpu"] or here["architecture"], *here["features"]])
     return (
         "## Latency\n\n"
         f"One field after another, each file in a process of its own, on {where}; "

@@ -202,6 +202,7 @@ def run(args: argparse.Namespace) -> int:
     written = [row for row in rows if row.status == WRITTEN]
     if args.card is not None and written:
         from allsub_edge.atomic import write_text
+        from allsub_edge.benchmarks import machine
         from allsub_edge.export.card import latency, write_card
 
         # The card speaks of few files; the last one is the one that a device gets.
@@ -210,7 +211,9 @@ def run(args: argparse.Namespace) -> int:
         files = [row.path for row in shown if row.format in order and row.interface == "field"]
         if not files:
             raise UsageError("usage", "--card needs one of the formats " + ", ".join(order))
-        timed = latency([row for row in shown if row.path in files])
+        here = machine.describe()
+        where = ", ".join([here["board"] or here["cpu"] or here["architecture"], *here["features"]])
+        timed = latency([row for row in shown if row.path in files], where)
         sections = [*more, timed] if timed else more
         card = write_card(files, args.run_folder, args.data, args.card_note, sections)
         write_text(args.card, card)

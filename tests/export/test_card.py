@@ -19,7 +19,8 @@ def test_latency_is_told_for_the_files_that_were_timed() -> None:
         peak_mib=75.8,
     )
     untimed = Exported(*("onnx-float32", "field", "float32", WRITTEN, "", Path("net.onnx")))
-    text = latency([untimed, timed])
+    text = latency([untimed, timed], "a board, neon")
     assert "| net-1-int8.onnx | onnxruntime 1.32.0 | 1 | 5.8 | 76 |" in text
+    assert "on a board, neon;" in text
     assert text.startswith("## Latency") and "net.onnx" not in text
-    assert latency([untimed]) == ""
+    assert latency([untimed], "a board") == ""
