@@ -148,19 +148,13 @@ def markdown(pooled: Mapping[str, Any]) -> str:
             [[n, *map(str, r)] for n, r in zip(CLASSES, pooled["confusion"], strict=True)],
         ),
         "What can be had without the network:",
-        table(
-            ["shortcut baseline", "accuracy (Wilson 95 %)"],
-            [[b["name"], words.rate(b)] for b in pooled["baselines"].values()],
-        ),
+        _baselines(pooled),
         "Ablation, at test time (an upper bound of what the missing channel is worth):",
         table(CONDITION_HEAD, [condition_row(entry) for entry in pooled["ablation"]]),
         "Robustness:",
         table(CONDITION_HEAD, [condition_row(entry) for entry in pooled["robustness"]]),
         f"{spread} The groups with most:",
-        table(
-            ["class", "group (first file number)", "wrong", "of"],
-            [[g["class"], g["group"], str(g["wrong"]), str(g["fields"])] for g in mistakes[:12]],
-        ),
+        _groups(mistakes[:12]),
         CITATION,
     ]
     return "\n\n".join(parts) + "\n"
@@ -194,16 +188,24 @@ def by_group(pooled: Mapping[str, Any]) -> str:
             f"{pooled['groups']} of them:",
             table(["measure", "value", "group bootstrap 95 %"], rows),
             f"Every group with a mistake, {len(mistakes)} of {pooled['groups']}:",
-            table(
-                ["class", "group (first file number)", "wrong", "of"],
-                [[g["class"], g["group"], str(g["wrong"]), str(g["fields"])] for g in mistakes],
-            ),
+            _groups(mistakes),
             "What can be had without the network:",
-            table(
-                ["shortcut baseline", "accuracy (Wilson 95 %)"],
-                [[b["name"], words.rate(b)] for b in pooled["baselines"].values()],
-            ),
+            _baselines(pooled),
         ]
+    )
+
+
+def _groups(mistakes: Sequence[Mapping[str, Any]]) -> str:
+    return table(
+        ["class", "group (first file number)", "wrong", "of"],
+        [[g["class"], g["group"], str(g["wrong"]), str(g["fields"])] for g in mistakes],
+    )
+
+
+def _baselines(pooled: Mapping[str, Any]) -> str:
+    return table(
+        ["shortcut baseline", "accuracy (Wilson 95 %)"],
+        [[b["name"], words.rate(b)] for b in pooled["baselines"].values()],
     )
 
 

@@ -208,7 +208,7 @@ class Trainer:
     def _settled_score(self) -> dict[str, float]:
         """:meth:`_score` of the weights now in the network, as they would be kept."""
         config = self.config
-        tuned = self._phase is not None and self._phase.name == FINE_TUNE
+        tuned = phase_of(config, self._state.epoch).name == FINE_TUNE
         if config.settle and tuned and not config.frozen_batch_norm:
             settle(self.network, self._some_fields(config.settle))
         self._kept = self.network.model.get_weights()
@@ -270,11 +270,10 @@ class Trainer:
         if not has_checkpoint(self.run):
             return False
         arrays = self.run.read_arrays("checkpoint.npz")
-        self._state = _State(**json.loads(arrays.pop("state").tobytes()))
+        state = _State(**json.loads(arrays.pop("state").tobytes()))
         # The optimiser's variables belong to the phase of the last finished epoch.
-        best = self._state.best_score
-        self._enter(phase_of(self.config, self._state.epoch - 1))
-        self._state.best_score = best
+        self._enter(phase_of(self.config, state.epoch - 1))
+        self._state = state
         variables = self._variables()
         stored = [arrays[k] for k in sorted(arrays) if k.startswith("v")]
         if len(stored) != len(variables):

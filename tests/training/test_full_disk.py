@@ -18,8 +18,9 @@ from allsub_edge.errors import DataError
 from allsub_edge.training import backbones
 from allsub_edge.training.run import Run
 
-from .test_loop import CONFIG, _best, _trainer
+from .test_loop import CONFIG
 from .toy import TOY
+from .toy_training import kept_weights, toy_trainer
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +65,7 @@ def test_what_was_there_stays(tmp_path: Path) -> None:
 
 def test_a_training_that_ran_out_of_space_goes_on(tmp_path: Path) -> None:
     config = replace(CONFIG, epochs=3)
-    _trainer(tmp_path / "whole", config).fit()
+    toy_trainer(tmp_path / "whole", config).fit()
     full = tmp_path / "full"
 
     def fill(epoch: int, step: int, steps: int, loss: float) -> None:
@@ -74,10 +75,10 @@ def test_a_training_that_ran_out_of_space_goes_on(tmp_path: Path) -> None:
 
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     with full_after(before[0]), pytest.raises(DataError, match=r"\.npz: could not be written"):
-        _trainer(full, config).fit(fill)
+        toy_trainer(full, config).fit(fill)
     assert not [path for path in full.iterdir() if ".part" in path.name]
     assert len(Run(full).read_json("history.json")) == 1
-    resumed = _trainer(full, config).fit()
+    resumed = toy_trainer(full, config).fit()
     assert [e["epoch"] for e in resumed] == list(range(3))
-    for a, b in zip(_best(tmp_path / "whole"), _best(full), strict=True):
+    for a, b in zip(kept_weights(tmp_path / "whole"), kept_weights(full), strict=True):
         np.testing.assert_array_equal(a, b)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,12 +22,11 @@ from allsub_edge.training.integers import (
     rounded_kernel,
     simulated,
 )
-from allsub_edge.training.labelled import LabelledFields
 from allsub_edge.training.loop import Trainer
 from allsub_edge.training.network import TwoChannelNetwork, build_network
-from allsub_edge.training.run import Run
 
 from .toy import TOY, toy_fields
+from .toy_training import kept_weights, toy_trainer, train_until
 
 CONFIG = TrainConfig(
     backbone="toy", size=64, epochs=2, head_epochs=0, integer_epochs=3, batch_size=8, dense=8,
@@ -39,7 +40,7 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
 
 
-def _gradient(function: keras.layers.Layer, at: np.ndarray) -> np.ndarray:
+def _gradient(function: Callable[[Any], Any], at: np.ndarray) -> np.ndarray:
     import tensorflow as tf
 
     x = tf.constant(at, tf.float32)
@@ -83,7 +84,7 @@ def test_a_rounded_convolution_is_the_two_layers_but_for_rounding(kind: str, str
     else:
         convolution = keras.layers.Conv2D(12, 3, bias_initializer="random_normal", **options)
     norm = keras.layers.BatchNormalization()
-    before = np.asarray(norm(convolution(fields)))
+    norm(convolution(fields))  # builds both
     norm.set_weights([rng.uniform(0.5, 2, 12).astype(np.float32) for _ in norm.get_weights()])
     before = np.asarray(norm(convolution(fields)))
     after = np.asarray(RoundedConvolution(convolution, norm)(fields))
@@ -138,50 +139,24 @@ def test_every_convolution_of_a_real_extractor_is_rounded(name: str) -> None:
     assert len(steps) == 1 + len(wanted) + len(sums)
 
 
-class _Killed(Exception):
-    pass
-
-
-def _trainer(folder: Path) -> Trainer:
-    return Trainer(
-        _network(),
-        Run(folder),
-        LabelledFields(*toy_fields()),
-        LabelledFields(*toy_fields(each=2, first_seed=50)),
-    )
-
-
-def _best(folder: Path) -> list[np.ndarray]:
-    arrays = Run(folder).read_arrays("best.npz")
-    return [arrays[key] for key in sorted(arrays)]
-
-
 def test_integer_epochs_follow_and_a_killed_training_goes_on_alike(tmp_path: Path) -> None:
     seen: dict[str, list[np.ndarray]] = {}
 
     def watch(epoch: int, step: int, steps: int, loss: float) -> None:
         if (epoch, step) == (2, 1):
-            seen["before"] = _best(tmp_path / "whole")
+            seen["before"] = kept_weights(tmp_path / "whole")
 
-    whole = _trainer(tmp_path / "whole").fit(watch)
+    whole = toy_trainer(tmp_path / "whole", CONFIG).fit(watch)
     assert [e["phase"] for e in whole] == ["fine-tune"] * 2 + ["integers"] * 3
     # The weights that are kept are of the integer epochs, whatever the score was before.
-    best = _best(tmp_path / "whole")
+    best = kept_weights(tmp_path / "whole")
     assert any((a != b).any() for a, b in zip(best, seen["before"], strict=True))
 
-    def kill_at(epoch: int, step: int) -> None:
-        def progress(now: int, done: int, steps: int, loss: float) -> None:
-            if (now, done) == (epoch, step):
-                raise _Killed
-
-        with pytest.raises(_Killed):
-            _trainer(tmp_path / "killed").fit(progress)
-
-    kill_at(2, 1)  # in the first step with rounding
-    kill_at(3, 2)
-    resumed = _trainer(tmp_path / "killed").fit()
+    train_until(tmp_path / "killed", CONFIG, 2, 1)  # in the first step with rounding
+    train_until(tmp_path / "killed", CONFIG, 3, 2)
+    resumed = toy_trainer(tmp_path / "killed", CONFIG).fit()
     assert [e["loss"] for e in resumed] == [e["loss"] for e in whole]
-    for a, b in zip(best, _best(tmp_path / "killed"), strict=True):
+    for a, b in zip(best, kept_weights(tmp_path / "killed"), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
@@ -190,11 +165,6 @@ def test_without_patience_left_the_rounding_still_gets_its_epochs(
 ) -> None:
     config = replace(CONFIG, epochs=6, patience=2)
     monkeypatch.setattr(Trainer, "_score", lambda trainer: {"score": 1.0})
-    history = Trainer(
-        _network(config),
-        Run(tmp_path),
-        LabelledFields(*toy_fields()),
-        LabelledFields(*toy_fields(each=2, first_seed=50)),
-    ).fit()
+    history = toy_trainer(tmp_path, config).fit()
     assert [e["epoch"] for e in history] == [0, 1, 2, 6, 7, 8]
     assert [e["phase"] for e in history] == ["fine-tune"] * 3 + ["integers"] * 3

@@ -13,12 +13,13 @@ import keras
 from allsub_edge.errors import DataError
 from allsub_edge.training import backbones
 from allsub_edge.training.config import TrainConfig
-from allsub_edge.training.labelled import LabelledFields, predict_logits
-from allsub_edge.training.loop import Trainer, load_best
+from allsub_edge.training.labelled import predict_logits
+from allsub_edge.training.loop import load_best
 from allsub_edge.training.network import build_network
 from allsub_edge.training.run import Run
 
 from .toy import TOY, toy_fields
+from .toy_training import kept_weights, toy_trainer, train_until
 
 CONFIG = TrainConfig(
     backbone="toy",
@@ -41,49 +42,24 @@ def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
 
 
-class _Killed(Exception):
-    pass
-
-
-def _trainer(folder: Path, config: TrainConfig = CONFIG) -> Trainer:
-    keras.utils.set_random_seed(config.seed)
-    return Trainer(
-        build_network(config),
-        Run(folder),
-        LabelledFields(*toy_fields()),
-        LabelledFields(*toy_fields(each=2, first_seed=50)),
-    )
-
-
-def _best(folder: Path) -> list[np.ndarray]:
-    arrays = Run(folder).read_arrays("best.npz")
-    return [arrays[key] for key in sorted(arrays)]
-
-
 def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = _trainer(tmp_path / "whole").fit()
+    whole = toy_trainer(tmp_path / "whole", CONFIG).fit()
 
-    def kill_at(epoch: int, step: int) -> None:
-        def progress(now: int, done: int, steps: int, loss: float) -> None:
-            if (now, done) == (epoch, step):
-                raise _Killed
-
-        with pytest.raises(_Killed):
-            _trainer(tmp_path / "killed").fit(progress)
-
-    kill_at(0, 2)  # before the first checkpoint
-    kill_at(1, 1)  # in the first step of fine-tuning
-    kill_at(2, 3)
-    resumed = _trainer(tmp_path / "killed").fit()
+    train_until(tmp_path / "killed", CONFIG, 0, 2)  # before the first checkpoint
+    train_until(tmp_path / "killed", CONFIG, 1, 1)  # in the first step of fine-tuning
+    train_until(tmp_path / "killed", CONFIG, 2, 3)
+    resumed = toy_trainer(tmp_path / "killed", CONFIG).fit()
     assert [e["epoch"] for e in resumed] == list(range(6))
     assert [e["loss"] for e in resumed] == [e["loss"] for e in whole]
-    for a, b in zip(_best(tmp_path / "whole"), _best(tmp_path / "killed"), strict=True):
+    for a, b in zip(
+        kept_weights(tmp_path / "whole"), kept_weights(tmp_path / "killed"), strict=True
+    ):
         np.testing.assert_array_equal(a, b)
 
 
 def test_training_learns_and_leaves_frozen_parts_alone(tmp_path: Path) -> None:
     # So few steps teach little: with settled statistics the first epoch would be kept.
-    trainer = _trainer(tmp_path, replace(CONFIG, settle=0))
+    trainer = toy_trainer(tmp_path, replace(CONFIG, settle=0))
     extractor = trainer.network.extractors[0]
     first = extractor.get_layer("extractor_original.0.conv").get_weights()[0].copy()
     later = extractor.get_layer("extractor_original.2.conv").get_weights()[0].copy()
