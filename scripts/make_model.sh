@@ -8,7 +8,8 @@
 # RUN      folder of the cross-fit, runs/crossfit by default; a stopped one goes on there
 #
 # Six networks are trained: one for each of five folds, and the one that ships, on all groups. On 2
-# cores that takes two and a half hours, the folds' files and reports 20 minutes, the export 10.
+# cores that takes two and a half hours, the folds' files and reports 20 minutes, the export 10:
+# measured stage by stage.
 set -eu
 if [ "$#" -lt 2 ]; then
     sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
