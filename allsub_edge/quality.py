@@ -8,6 +8,7 @@ does not count as another stain.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Final
@@ -175,6 +176,16 @@ def _share(plane: cv2.typing.MatLike, level: int, comparison: int) -> float:
     return round(int(cv2.countNonZero(inside)) / int(inside.size), 6)
 
 
+def _let_through(
+    rgb: npt.NDArray[np.uint8], region: cv2.typing.MatLike, pixels: int, floor: list[float]
+) -> list[float]:
+    """Mean of each channel over a region (uint8, not 0 inside) of so many pixels, as a share of
+    the background."""
+    # cv2.mean with a mask takes four times as long as a copy under it and a sum over everything.
+    sums = cv2.sumElems(cv2.copyTo(rgb, region))
+    return [total / pixels / light for total, light in zip(sums, floor, strict=False)]
+
+
 def measure(
     rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], domain_distance: float
 ) -> Quality:
@@ -189,21 +200,22 @@ def measure(
         domain_distance: the model's distance.
     """
     red, green, blue = point = tuple(float(value) for value in white_point(rgb))
-    floor = np.maximum(point, 1.0)
+    floor = [max(value, 1.0) for value in point]
     masked = int(cv2.countNonZero(mask))
     stain = cell_blue = tint = None
     if masked:
-        r, g, b = np.asarray(cv2.mean(rgb, mask)[:3]) / floor
-        stain, cell_blue = round(float(r + b - 2 * g), 4), round(float(b), 4)
+        r, g, b = _let_through(rgb, mask, masked, floor)
+        stain, cell_blue = round(r + b - 2 * g, 4), round(b, 4)
     # Plane by plane: OpenCV compares interleaved channels several times slower.
     planes = cv2.split(rgb)
-    least = np.ceil(STAINED_BELOW * floor).tolist()
+    least = [math.ceil(STAINED_BELOW * light) for light in floor]
     above = [cv2.compare(p, level, cv2.CMP_GE) for p, level in zip(planes, least, strict=True)]
     empty = cv2.bitwise_and(cv2.bitwise_and(above[0], above[1]), above[2])
-    rest = cv2.bitwise_not(cv2.bitwise_or(empty, mask * np.uint8(255)))
-    if cv2.countNonZero(rest) >= _ENOUGH * mask.size:
-        r, _, b = np.asarray(cv2.mean(rgb, rest)[:3]) / floor
-        tint = round(float(r - b), 4)
+    rest = cv2.compare(cv2.bitwise_or(empty, mask), 0, cv2.CMP_EQ)
+    stained = int(cv2.countNonZero(rest))
+    if stained >= _ENOUGH * mask.size:
+        r, _, b = _let_through(rgb, rest, stained, floor)
+        tint = round(r - b, 4)
     darkest = cv2.min(cv2.min(planes[0], planes[1]), planes[2])
     lightest = cv2.max(cv2.max(planes[0], planes[1]), planes[2])
     return Quality(
@@ -215,7 +227,7 @@ def measure(
         brightness=round(sum(point) / 3, 4),
         clipped=_share(darkest, 255, cv2.CMP_EQ),
         black=_share(lightest, BLACK_BELOW, cv2.CMP_LT),
-        cast=round(float(floor.max() / floor.min()) - 1, 4),
+        cast=round(max(floor) / min(floor) - 1, 4),
         stain=stain,
         cell_blue=cell_blue,
         red_cell_tint=tint,
