@@ -15,8 +15,8 @@ runs, with the thresholds in the files:
   many classes a set holds on average;
 - the same field at several sizes, as JPEG and as PNG: whether the label stays.
 
-Intervals are 95 % Wilson intervals. They take fields as independent, which fields of one slide are
-not; beside the coverage stands how many groups it was measured on.
+Intervals are Wilson's at 95 %, which take the fields of a slide as independent; beside the coverage
+stands how many groups it was measured on.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ import numpy as np
 
 from allsub_edge.atomic import write_text
 from allsub_edge.benchmarks.checks import Check
-from allsub_edge.benchmarks.field_changes import CHANGES, files_of_all_sizes
+from allsub_edge.benchmarks.field_changes import CHANGES, SHARPENINGS, files_of_all_sizes
 from allsub_edge.benchmarks.unseen import Unseen, unseen_fields
 from allsub_edge.classes import CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.classifier import Classifier
@@ -146,7 +146,9 @@ def changed(subjects: Sequence[Subject], say: Callable[[str], None]) -> list[Che
     return found
 
 
-def sizes(subjects: Sequence[Subject], count: int, say: Callable[[str], None]) -> list[Check]:
+def sizes(
+    subjects: Sequence[Subject], count: int, sharpenings: int, say: Callable[[str], None]
+) -> list[Check]:
     """The same field at several sizes; what the file as it is gets is the reference."""
     every = [(c, field) for c, unseen in subjects for field in unseen.fields]
     chosen = np.unique(np.linspace(0, len(every) - 1, count).astype(int)).tolist()
@@ -159,7 +161,7 @@ def sizes(subjects: Sequence[Subject], count: int, say: Callable[[str], None]) -
         classifier, field = every[place]
         reference = classifier.predict(field)
         agreed = True
-        for name, data in files_of_all_sizes(field):
+        for name, data in files_of_all_sizes(field, sharpenings):
             answer = classifier.predict(data)
             same[name] += answer.label == reference.label
             same_top[name] += answer.top == reference.top
@@ -177,8 +179,8 @@ def sizes(subjects: Sequence[Subject], count: int, say: Callable[[str], None]) -
         )
         for name in same
     ]
-    # A field at the very edge of a limit may be refused at one size and not at the next; that is
-    # told, but what must not happen is that a label goes away or becomes another.
+    # A field without a label may be refused at one size and not at the next; that is told, but what
+    # must not happen is that a label goes away or becomes another.
     return [
         *found,
         Check("fields with a label: the same one at every size, format", Rate(kept, labelled), 1.0),
@@ -193,6 +195,7 @@ def measure(
     not_in_domain: Path,
     *,
     size_fields: int = 120,
+    sharpenings: int = SHARPENINGS,
     say: Callable[[str], None] = lambda _: None,
 ) -> list[Check]:
     """All checks of this module, in the order of its description.
@@ -202,6 +205,7 @@ def measure(
         subjects: who is asked about which unseen fields.
         not_in_domain: folder of those images, a subfolder for each kind.
         size_fields: how many unseen fields are tried at all sizes.
+        sharpenings: how they are enlarged, see ``field_changes.enlarged``.
         say: takes a line for each stage.
 
     Raises:
@@ -217,7 +221,7 @@ def measure(
     )
     found += changed(subjects, say)
     if size_fields:
-        found += sizes(subjects, size_fields, say)
+        found += sizes(subjects, size_fields, sharpenings, say)
     return found
 
 
@@ -251,6 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--size-fields", type=int, default=120, metavar="N",
         help="fields that are tried at all sizes; 0: none [%(default)s]",
     )  # fmt: skip
+    parser.add_argument("--bicubic", action="store_true", help="enlarge so alone, which blurs")
     parser.add_argument("-o", "--out", type=Path, help="also write the numbers as JSON")
     args = parser.parse_args(arguments)
 
@@ -270,7 +275,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for who, split in asked or [(classifier, args.split)]
             ]
             found = measure(
-                classifier, subjects, args.not_in_domain, size_fields=args.size_fields, say=say
+                classifier,
+                subjects,
+                args.not_in_domain,
+                size_fields=args.size_fields,
+                sharpenings=0 if args.bicubic else SHARPENINGS,
+                say=say,
             )
             model = vars(classifier.info)
             folds = [vars(who.info) for who, _ in asked]

@@ -70,7 +70,9 @@ def _white_point_16(rgb: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     rank = len(darkest) - background_blocks(len(darkest))
     inside = darkest >= np.partition(darkest, rank)[rank]
     count = int(np.count_nonzero(inside))
-    total = np.array([np.add.reduce(plane, where=inside, dtype=np.int64) for plane in sums])
+    # Copied under a mask and all added, which takes a quarter of numpy's sums with `where`.
+    kept = cv2.copyTo(across[:, None], inside[:, None].view(np.uint8))
+    total = np.array(cv2.sumElems(kept)[:3]).astype(np.int64)
     point: npt.NDArray[np.int64] = (2 * total + count) // (2 * count)
     return point
 

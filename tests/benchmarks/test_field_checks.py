@@ -18,7 +18,13 @@ from tests import toy_model
 pytest.importorskip("onnx", reason="building a toy model needs the extra `export`")
 
 from allsub_edge.benchmarks.checks import Check
-from allsub_edge.benchmarks.field_changes import CHANGES, SIZES, files_of_all_sizes
+from allsub_edge.benchmarks.field_changes import (
+    CHANGES,
+    SHARPENINGS,
+    SIZES,
+    enlarged,
+    files_of_all_sizes,
+)
 from allsub_edge.benchmarks.field_checks import main
 from allsub_edge.benchmarks.unseen import unseen_fields
 from allsub_edge.errors import DataError, UsageError
@@ -184,6 +190,17 @@ def test_a_field_at_other_sizes_is_the_same_field() -> None:
         away = np.abs(squash(decoded.rgb).astype(int) - field).mean()
         assert away < (0.5 if size == "224x224" and kind == "png" else 6), name
     assert np.array_equal(decode(made["224x224 png"]).rgb, field)
+
+
+@pytest.mark.parametrize(("width", "height"), [(512, 512), (1024, 768)])
+def test_an_enlarged_field_has_the_means_of_the_field(width: int, height: int) -> None:
+    field = render_field(4, "Pre")
+    exact, blurred = (
+        np.abs(squash(enlarged(field, width, height, rounds)).astype(int) - field).mean()
+        for rounds in (SHARPENINGS, 0)
+    )
+    assert exact < 0.1
+    assert blurred > 4 * exact
 
 
 def test_a_limit_is_met_on_its_own_side() -> None:
