@@ -34,8 +34,9 @@ import numpy as np
 
 from allsub_edge.atomic import write_text
 from allsub_edge.benchmarks.checks import Check
-from allsub_edge.benchmarks.field_changes import CHANGES, SHARPENINGS, files_of_all_sizes
-from allsub_edge.benchmarks.unseen import Unseen, unseen_fields
+from allsub_edge.benchmarks.field_changes import CHANGES, SHARPENINGS
+from allsub_edge.benchmarks.size_checks import sizes
+from allsub_edge.benchmarks.unseen import Subject, unseen_fields
 from allsub_edge.classes import CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.classifier import Classifier
 from allsub_edge.errors import AllsubError, DataError
@@ -45,9 +46,6 @@ from allsub_edge.sources.paths import expand
 from allsub_edge.statistics import Rate
 
 SCHEMA: Final[str] = "allsub-edge/field-checks/1"
-
-Subject = tuple[Classifier, Unseen]
-"""A model, and fields that it never saw."""
 
 
 def outside(classifier: Classifier, folder: Path) -> list[Check]:
@@ -144,49 +142,6 @@ def changed(subjects: Sequence[Subject], say: Callable[[str], None]) -> list[Che
         rate = Rate(wrong, total)
         found.append(Check(f"{name}: wrong label", rate, 0.01, at_least=False, note=note))
     return found
-
-
-def sizes(
-    subjects: Sequence[Subject], count: int, sharpenings: int, say: Callable[[str], None]
-) -> list[Check]:
-    """The same field at several sizes; what the file as it is gets is the reference."""
-    every = [(c, field) for c, unseen in subjects for field in unseen.fields]
-    chosen = np.unique(np.linspace(0, len(every) - 1, count).astype(int)).tolist()
-    same: Counter[str] = Counter()
-    same_top: Counter[str] = Counter()
-    other = everywhere = labelled = kept = 0
-    for done, place in enumerate(chosen):
-        if done % 20 == 0:
-            say(f"field {done} of {len(chosen)} at all sizes")
-        classifier, field = every[place]
-        reference = classifier.predict(field)
-        agreed = True
-        for name, data in files_of_all_sizes(field, sharpenings):
-            answer = classifier.predict(data)
-            same[name] += answer.label == reference.label
-            same_top[name] += answer.top == reference.top
-            agreed &= answer.label == reference.label
-            other += None not in (answer.label, reference.label) and answer.label != reference.label
-        everywhere += agreed
-        labelled += reference.label is not None
-        kept += agreed and reference.label is not None
-    total = len(chosen)
-    found = [
-        Check(
-            f"{name}: the label that the file has",
-            Rate(same[name], total),
-            note=f"same likeliest class {same_top[name]}",
-        )
-        for name in same
-    ]
-    # A field without a label may be refused at one size and not at the next; that is told, but what
-    # must not happen is that a label goes away or becomes another.
-    return [
-        *found,
-        Check("fields with a label: the same one at every size, format", Rate(kept, labelled), 1.0),
-        Check("another label at some size or format", Rate(other, total * len(same)), 0.0, False),
-        Check("all fields: the same label, or none, everywhere", Rate(everywhere, total)),
-    ]
 
 
 def measure(

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from allsub_edge.classifier import Classifier
 from allsub_edge.errors import DataError, UsageError
 from allsub_edge.training.dataset import load_fields, read_dataset
 from allsub_edge.training.split import read_split, split_dataset, write_split
@@ -37,6 +38,10 @@ class Unseen:
     groups: list[str]
     files: list[str]
     roles: list[str]
+
+
+Subject = tuple[Classifier, Unseen]
+"""A model, and fields that it never saw."""
 
 
 def unseen_fields(

@@ -108,9 +108,8 @@ def test_everything_is_measured_on_the_test_fields(
         assert (covered["measured"]["total"], covered["measured"]["value"]) == (1, 1.0)
     for name in CHANGES:
         assert found[f"{name}: wrong label"]["measured"]["count"] == 0
-    everywhere = found["all fields: the same label, or none, everywhere"]
-    assert (everywhere["measured"]["value"], everywhere["limit"]) == (1.0, None)
-    labelled = found["fields with a label: the same one at every size, format"]
+    assert found["4056x3040 jpeg: the label that the file has"]["measured"]["value"] == 1.0
+    labelled = found["fields with a label: the same one at every size"]
     assert (labelled["measured"]["total"], labelled["met"]) == (0, False), "none, so none shown"
     out, err = capsys.readouterr()
     assert "NOT   classes in a prediction set" in out
