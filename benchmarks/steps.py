@@ -47,6 +47,7 @@ def graphs(model: container.ModelBytes) -> dict[str, bytes]:
         "lean preparation": lambda: params is not None and fuse.lean_preparation(proto, params),
         "quad stem": lambda: fuse.quad_stem(proto),
         "joined reshapes": lambda: fuse.tidy(proto),
+        "fewer small operators": lambda: fuse.fewer_operators(proto),
     }
     for name, change in passes.items():
         if change():

@@ -1,12 +1,13 @@
 """Makes an exported ONNX graph faster without changing its answers.
 
-Three passes, each found with a profile (docs/performance.md tells what each brought) and each a
+Four passes, each found with a profile (docs/performance.md tells what each brought) and each a
 no-op where the graph is not of the kind it knows:
 
 * :func:`lean_preparation` puts ``lean.prepare_cells`` in the place of the converted preparation,
   :func:`renew` in the place of an earlier version of itself;
 * :func:`quad_stem` lets an int8 stem read four pixels as twelve channels;
-* :func:`tidy` joins chains of reshapes and drops what nobody reads.
+* :func:`tidy` joins chains of reshapes and drops what nobody reads;
+* :func:`fewer_operators` does with few operators what many small ones did.
 
 They run on the float and on the quantised graph alike, after quantisation, so that no quantiser
 sees the new operators. :func:`fuse_file` does it to a finished file, of an earlier version too, and
@@ -35,12 +36,21 @@ from allsub_edge.errors import AllsubError, ModelFileError
 from allsub_edge.export import lean
 from allsub_edge.export.graph_view import View, drop_dead, insert, replace_readers, size_of
 from allsub_edge.export.quad import quad_stem
+from allsub_edge.export.small_operators import fewer_operators, tidy
 from allsub_edge.imaging.render import render_field
 from allsub_edge.imaging.resize import FIELD_SIZE
 from allsub_edge.model_file import container
 from allsub_edge.model_file.manifest import Manifest
 
-__all__ = ["fuse", "fuse_file", "lean_preparation", "params_of", "quad_stem", "tidy"]
+__all__ = [
+    "fewer_operators",
+    "fuse",
+    "fuse_file",
+    "lean_preparation",
+    "params_of",
+    "quad_stem",
+    "tidy",
+]
 
 NEUTRAL: Final = 1e-6
 """Largest change of a probability that counts as none: float sums in another order."""
@@ -69,6 +79,8 @@ def fuse(proto: Any, params: Mapping[str, int | float] | None) -> list[str]:
         done.append("quad_stem")
     if tidy(proto):
         done.append("tidy")
+    if fewer_operators(proto):
+        done.append("fewer_operators")
     onnx.checker.check_model(proto, full_check=True)
     return done
 
@@ -253,34 +265,6 @@ def _is_pixel(view: View, node: Any, scale: npt.NDArray[Any], offset: npt.NDArra
     # Exactly on a code, not merely rounded to it, so that no platform's rounding matters.
     exact: bool = bool((levels / step.reshape(()) + float(zero.reshape(())) == codes).all())
     return exact and bool((codes == np.arange(256)).all())
-
-
-def tidy(proto: Any) -> bool:
-    """Join Reshape, Squeeze and Unsqueeze chains into their last Reshape; in place.
-
-    Only a Reshape whose target is constant and names at most its batch by 0 can swallow what is
-    before it: elements keep their order through all of these operators.
-    """
-    changed = False
-    view = View(proto)
-    free = ("Reshape", "Squeeze", "Unsqueeze")
-    for node in proto.graph.node:
-        if node.op_type != "Reshape":
-            continue
-        target = view.constants.get(node.input[1])
-        # A 0 copies a dimension of the tensor at hand: only the batch is the same all along.
-        if target is None or (target[1:] == 0).any():
-            continue
-        source = view.producer.get(node.input[0])
-        while source is not None and source.op_type in free:
-            if source.op_type == "Unsqueeze" and 0 in view.constants[source.input[1]]:
-                break
-            node.input[0] = source.input[0]
-            changed = True
-            source = view.producer.get(node.input[0])
-    if changed:
-        drop_dead(proto)
-    return changed
 
 
 def main(paths: list[str]) -> int:
