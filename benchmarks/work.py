@@ -39,6 +39,9 @@ _MOVING: Final[tuple[str, ...]] = (
     *("static", "broadcast", "range", "fill"),
 )
 
+_INTEGER: Final[tuple[str, ...]] = ("QLinear", "ConvInteger", "MatMulInteger")
+"""How ONNX operators begin that multiply 8-bit integers."""
+
 
 @dataclass
 class Work:
@@ -122,7 +125,7 @@ def count_onnx(data: bytes) -> dict[str, Work]:
         if node.op_type in ("Clip", "Relu") and node.input[0] in convolved:
             continue  # every engine does it while the convolution writes
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        int8 = node.input[0] in quantised or node.op_type.startswith(("QLinear", "ConvInteger"))
+        int8 = node.input[0] in quantised or node.op_type.startswith(_INTEGER)
         macs, kind = 0, kind_of(node.op_type)
         out = math.prod(shapes.get(node.output[0], ((), 0))[0])
         if node.op_type in ("Conv", "QLinearConv"):

@@ -63,6 +63,27 @@ def test_multiply_adds_are_counted_by_kind() -> None:
     assert work.total(counted).int8_macs == 0
 
 
+def test_a_product_of_bytes_counts_as_integers() -> None:
+    from onnx import TensorProto as T
+    from onnx import helper, numpy_helper
+
+    weights = numpy_helper.from_array(np.ones((24, 8), np.int8), "w")
+    proto = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("MatMulInteger", ["field", "w"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("field", T.UINT8, ["N", 10, 24])],
+            [helper.make_tensor_value_info("y", T.INT32, ["N", 10, 8])],
+            [weights],
+        ),
+        opset_imports=[helper.make_opsetid("", 17)],
+        ir_version=8,
+    )
+    (kind,) = work.count_onnx(proto.SerializeToString()).items()
+    assert kind[0] == work.DENSE
+    assert (kind[1].int8_macs, kind[1].float_macs) == (10 * 24 * 8, 0)
+
+
 def test_the_profile_of_onnx_runtime_has_the_same_kinds() -> None:
     field = np.zeros((64, 64, 3), np.uint8)
     found = profiles.profile_onnx(graph(64), field, threads=1, runs=8)
