@@ -11,6 +11,7 @@ import platform
 import re
 import shutil
 import subprocess
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
@@ -97,6 +98,14 @@ def describe(root: Path = Path("/")) -> dict[str, Any]:
         "system": platform.platform(),
         "versions": versions(),
     }
+
+
+def in_words(machine: Mapping[str, Any]) -> str:
+    """What :func:`describe` found, as tables name it: processor, architecture, cores, features."""
+    name = machine["board"] or machine["cpu"] or "unknown processor"
+    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
+    features = ", ".join(machine["features"]) or "no int8 features known"
+    return f"{name}, {machine['architecture']}, {cores}, {features}"
 
 
 def health(root: Path = Path("/")) -> dict[str, Any]:

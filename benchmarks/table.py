@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from allsub_edge.benchmarks.chart import bars, panels, save
+from allsub_edge.benchmarks.machine import in_words
 from allsub_edge.benchmarks.stages import NAMES
 
 
@@ -37,12 +38,9 @@ def _health(state: Mapping[str, Any]) -> str:
 
 def _machine(result: Mapping[str, Any]) -> str:
     machine, health = result["machine"], result["health"]
-    name = machine["board"] or machine["cpu"] or "unknown processor"
-    cores = f"{machine['cores']} core{'s' * (machine['cores'] != 1)}"
-    features = ", ".join(machine["features"]) or "no int8 features known"
     versions = ", ".join(f"{k} {v}" for k, v in machine["versions"].items())
     return (
-        f"{name}, {machine['architecture']}, {cores}, {features}. {versions}. "
+        f"{in_words(machine)}. {versions}. "
         f"Before: {_health(health['before'])}. After: {_health(health['after'])}."
     )
 

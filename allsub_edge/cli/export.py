@@ -211,8 +211,7 @@ def run(args: argparse.Namespace) -> int:
         files = [row.path for row in shown if row.format in order and row.interface == "field"]
         if not files:
             raise UsageError("usage", "--card needs one of the formats " + ", ".join(order))
-        here = machine.describe()
-        where = ", ".join([here["board"] or here["cpu"] or here["architecture"], *here["features"]])
+        where = machine.in_words(machine.describe())
         timed = latency([row for row in shown if row.path in files], where)
         sections = [*more, timed] if timed else more
         card = write_card(files, args.run_folder, args.data, args.card_note, sections)

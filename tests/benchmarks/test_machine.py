@@ -39,6 +39,8 @@ def test_a_board_is_described_by_what_it_tells(tmp_path: Path) -> None:
     assert found["features"] == ["neon", "dotprod"]
     assert found["memory_mb"] == 8052
     assert found["versions"]["numpy"]
+    words = machine.in_words(found | {"architecture": "aarch64", "cores": 4})
+    assert words == "Raspberry Pi 5 Model B Rev 1.0, aarch64, 4 cores, neon, dotprod"
 
 
 def test_health_reads_clock_governor_and_temperature(tmp_path: Path) -> None:
@@ -50,7 +52,11 @@ def test_health_reads_clock_governor_and_temperature(tmp_path: Path) -> None:
 def test_what_is_not_told_is_null(tmp_path: Path) -> None:
     found = machine.health(tmp_path)
     assert set(found.values()) == {None}
-    assert machine.describe(tmp_path)["cpu"] is None
+    described = machine.describe(tmp_path)
+    assert described["cpu"] is None
+    words = machine.in_words(described | {"cores": 1})
+    assert words.startswith("unknown processor, ")
+    assert words.endswith(", 1 core, no int8 features known")
 
 
 @pytest.mark.parametrize(
