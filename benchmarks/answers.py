@@ -3,9 +3,9 @@
     python -m allsub_edge.benchmarks.answers record --out HERE.json --fields FOLDER MODEL...
     python -m allsub_edge.benchmarks.answers compare HERE.json THERE.json
 
-``record`` replays the golden cases of every model and reads fields of a folder with every engine
-that is installed for it. Numbers are kept as they are in float32, so ``compare`` can tell equal to
-the bit from merely close. Both sides must read the same files.
+``record`` replays the golden cases of every model, reads fields of a folder with every engine that
+is installed for it, and measures their quality. Numbers are kept as they are in float32, so
+``compare`` can tell equal to the bit from merely close. Both sides must read the same files.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import json
 import platform
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,9 +31,10 @@ from allsub_edge.imaging.decode import decode, read_bytes
 from allsub_edge.imaging.render import render_field
 from allsub_edge.imaging.resize import squash
 from allsub_edge.model_file import container, golden
+from allsub_edge.quality import measure
 from allsub_edge.sources.paths import expand
 
-SCHEMA: Final[str] = "allsub-edge/answers/1"
+SCHEMA: Final[str] = "allsub-edge/answers/2"
 
 Field = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -67,6 +69,7 @@ def _answers(engine: Engine, fields: list[tuple[str, Field]]) -> dict[str, Any]:
             # A float32 survives the way through a Python float and JSON unchanged.
             "probabilities": [float(value) for value in raw.probabilities[0]],
             "distance": float(raw.domain_distance[0]),
+            "quality": asdict(measure(field, raw.mask[0], 0.0)),
         }
     return found
 
@@ -151,6 +154,7 @@ def compare(here: dict[str, Any], there: dict[str, Any]) -> list[dict[str, Any]]
                 "fields": len(pairs),
                 "pixels_equal": sum(a["field"] == b["field"] for a, b in pairs),
                 "masks_equal": sum(a["mask"] == b["mask"] for a, b in pairs),
+                "quality_equal": sum(a["quality"] == b["quality"] for a, b in pairs),
                 "bit_equal": sum(
                     (a["probabilities"], a["distance"]) == (b["probabilities"], b["distance"])
                     for a, b in pairs
@@ -168,16 +172,17 @@ def compare(here: dict[str, Any], there: dict[str, Any]) -> list[dict[str, Any]]
 def markdown(rows: list[dict[str, Any]]) -> str:
     """A table for people."""
     lines = [
-        "| model | engine | golden cases | fields | pixels equal | masks equal | equal to the bit "
-        "| same class | largest difference of a probability / distance |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| model | engine | golden cases | fields | pixels equal | masks equal "
+        "| quality equal | equal to the bit | same class "
+        "| largest difference of a probability / distance |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
         case = row["golden"]
         lines.append(
             f"| {row['model']} | {row['engine']} | {case['passed']} of {case['cases']} "
             f"| {row['fields']} | {row['pixels_equal']} | {row['masks_equal']} "
-            f"| **{row['bit_equal']}** | {row['same_class']} "
+            f"| {row['quality_equal']} | **{row['bit_equal']}** | {row['same_class']} "
             f"| {row['largest_probability_difference']:.2g} / "
             f"{row['largest_distance_difference']:.2g} |"
         )

@@ -39,8 +39,10 @@ def test_one_bit_is_seen(recorded: Path) -> None:
     first = other["rows"][0]["answers"]["rendered-0"]
     first["probabilities"][0] += 2**-20
     first["mask"] = "0" * 64
+    other["rows"][0]["answers"]["rendered-1"]["quality"]["focus"] += 0.0001
     (row,) = answers.compare(found, other)
-    assert (row["bit_equal"], row["masks_equal"]) == (2, 2)
+    assert (row["bit_equal"], row["masks_equal"], row["quality_equal"]) == (2, 2, 2)
+    assert row["same_class"] == row["fields"] == 3
     assert row["largest_probability_difference"] == pytest.approx(2**-20)
 
 
