@@ -77,7 +77,7 @@ class _ListBackbones(argparse.Action):
 
 
 def prepare_process() -> None:
-    """What a verb that trains does first: quiet TensorFlow, keep freed memory.
+    """What a verb that trains does first: quiet, repeatable TensorFlow, and freed memory kept.
 
     Raises:
         UsageError: TensorFlow is absent; the message names the extra.
@@ -87,6 +87,9 @@ def prepare_process() -> None:
 
     # TensorFlow greets on stderr unless told otherwise before its import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # Operators that run side by side share the threads within operators, and how many of these a
+    # kernel gets decides in which order it adds: a step then comes out one way or another.
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     if find_spec("tensorflow") is None or find_spec("keras") is None:
         raise UsageError(
             "extra_missing", "training needs TensorFlow: pip install 'allsub-edge[train]'"
