@@ -62,13 +62,13 @@ def link_fields(fields: Sequence[Path], count: int, folder: Path) -> None:
 
 def camera_pictures(fields: Sequence[Path], count: int, folder: Path) -> None:
     """Fill ``folder`` with JPEG files of 4056 x 3040 pixels, enlarged fields."""
-    from allsub_edge.benchmarks.field_changes import encoded
+    from allsub_edge.benchmarks.field_changes import encoded, enlarged
     from allsub_edge.imaging.decode import decode, read_bytes
 
     folder.mkdir()
     for number in range(count):
         rgb = decode(read_bytes(fields[number % len(fields)])).rgb
-        (folder / f"{number:06d}.jpg").write_bytes(encoded(rgb, 4056, 3040, "jpeg"))
+        (folder / f"{number:06d}.jpg").write_bytes(encoded(enlarged(rgb, 4056, 3040), "jpeg"))
 
 
 def peak_mb(folder: Path, options: Sequence[str]) -> float:
