@@ -41,7 +41,9 @@ def make(target: Path) -> None:
     )
     spec = [tf.TensorSpec((None, SIZE, SIZE, 3), tf.float32, name="image")]
     proto, _ = tf2onnx.convert.from_keras(model, input_signature=spec, opset=17)
-    feeds = iter([{"image": field[None].astype(np.float32) / 255} for field in pixels(2)])
+    feeds = iter(
+        [{"image": field[None].astype(np.float32) / np.float32(255)} for field in pixels(2)]
+    )
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:

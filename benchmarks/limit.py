@@ -42,7 +42,7 @@ def measure(path: str, machine_peaks: dict[str, Any], runs: int = 60) -> dict[st
     field, threads = render_field(1, "Pre"), machine_peaks["threads"]
     profile = profiles.profile_onnx if model.format == "onnx" else profiles.profile_tflite
     spent = profile(model.data, field, threads, runs)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for kind in work.KINDS:
         done = counted.get(kind, work.Work())
         executed, ms = spent.get(kind, (0, 0.0))

@@ -112,11 +112,14 @@ def _steady(
         def runner(contender: Contender, data: list[bytes] = data) -> Callable[[int], object]:
             return lambda number: contender.answer(data[number % len(data)])
 
+        def told(line: str, kind: str = kind) -> None:
+            say(f"{kind}: {line}")
+
         turns = take_turns(
             {c.name: runner(c) for c in contenders},
             min_seconds=plan.seconds,
             min_count=plan.count,
-            say=lambda line, kind=kind: say(f"{kind}: {line}"),
+            say=told,
         )
         for row in rows:
             row["steady"][kind] = summary(turns.samples[row["name"]])

@@ -209,7 +209,7 @@ class Attempt:
             self.subject.about, plan.name, plan.version, self.entry.precision, self.interface
         )
         if self.entry.integer:
-            settings = {
+            settings: dict[str, Any] = {
                 key: conversion.pop(key)
                 for key in ("method", "activation_type", "per_channel", "reduce_range")
                 if key in conversion
