@@ -66,13 +66,16 @@ def replace_readers(proto: Any, old: str, new: str) -> None:
                 node.input[index] = new
 
 
-def insert(proto: Any, build: lean.Builder) -> None:
-    """Put a builder's operators in front of all others, and its constants with the others."""
+def insert(proto: Any, build: lean.Builder, place: Any | None = None) -> None:
+    """Put a builder's operators in front of ``place``, an operator, or of all others; its constants
+    with the others."""
     from onnx import numpy_helper
 
-    kept = list(proto.graph.node)
+    nodes = list(proto.graph.node)
+    index = 0 if place is None else nodes.index(place)
+    nodes[index:index] = build.nodes
     del proto.graph.node[:]
-    proto.graph.node.extend([*build.nodes, *kept])
+    proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(
         numpy_helper.from_array(value, name) for name, value in build.constants.items()
     )

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 
 from allsub_edge.export import lean
-from allsub_edge.export.graph_view import View, attribute, drop_dead, size_of
+from allsub_edge.export.graph_view import View, attribute, drop_dead, insert, size_of
 
 SHARE: Final = "share/"
 NEAREST: Final = "nearest/"
@@ -48,7 +48,9 @@ def mask_shares(proto: Any) -> bool:
     shares = build.add("MatMul", [rows, build.constant(tiles)])
     target = build.constant([0, 1, height // side, width // side], np.int64)
     build.add("Reshape", [shares, target], pool.output[0])
-    _put(proto, build, pool)
+    insert(proto, build, pool)
+    proto.graph.node.remove(pool)
+    drop_dead(proto)
     return True
 
 
@@ -101,7 +103,8 @@ def nearest_at_once(proto: Any) -> bool:
     squares = build.add("Mul", [apart, apart])
     distances = build.add("ReduceMean", [squares], axes=[2], keepdims=0)
     root.input[0] = build.add("ReduceMin", [distances], axes=[1], keepdims=0)
-    _put(proto, build, root, keep=True)
+    insert(proto, build, root)
+    drop_dead(proto)
     return True
 
 
@@ -121,21 +124,6 @@ def _squared_distance(view: View, name: str) -> tuple[str, Any] | None:
 
 def _drops_axis(node: Any) -> bool:
     return any(item.name == "keepdims" and item.i == 0 for item in node.attribute)
-
-
-def _put(proto: Any, build: lean.Builder, place: Any, *, keep: bool = False) -> None:
-    """Put a builder's operators in the place of one, or in front of it; its constants too."""
-    from onnx import numpy_helper
-
-    nodes = list(proto.graph.node)
-    index = nodes.index(place)
-    nodes[index : index + (not keep)] = build.nodes
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(
-        numpy_helper.from_array(value, name) for name, value in build.constants.items()
-    )
-    drop_dead(proto)
 
 
 def tidy(proto: Any) -> bool:

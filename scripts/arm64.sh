@@ -10,6 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/venv.sh
+. scripts/rooms.sh
 root=$PWD
 work=$root/build/arm64
 cpu=${CPU:-cortex-a76}
@@ -99,11 +100,7 @@ done
 echo "answering here" >&2
 record "$work/here.json" "$host_python"
 echo "answering on an emulated $cpu" >&2
-# The package's rooms lie where setuptools would put them.
-mkdir -p "$work/package"
-rm -rf "$work/package/allsub_edge"
-cp -R allsub_edge "$work/package/allsub_edge"
-cp -R benchmarks export "$work/package/allsub_edge/"
+lay_out "$work/package"
 record "$work/$cpu.json" env PYTHONPATH="$work/site:$work/package" PYTHONSAFEPATH=1 \
     PYTHONDONTWRITEBYTECODE=1 \
     "$work/host/usr/bin/qemu-aarch64-static" -cpu "$cpu" -L "$work/system" \
