@@ -1,13 +1,14 @@
 """Writes the test vectors: files from which any language can check that it reads fields as we do.
 
-    python scripts/make_vectors.py                 everything, with the shipped model
+    python scripts/make_vectors.py                 everything, with the shipped int8 files
     python scripts/make_vectors.py --no-model      only what needs no model
     python scripts/make_vectors.py --model FILE    expectations of another model file
 
 ``tests/vectors/fields`` holds rendered PNG files, ``vectors.json`` what must come out of them
-before the model runs, ``expected-NAME-VERSION.json`` what that model answers. The same program,
-renderer and model give the same files; a PNG whose pixels are right already is left alone, because
-another zlib packs the same pixels into other bytes.
+before the model runs, ``expected-NAME-VERSION.json`` what that model answers as an ONNX file and
+``expected-NAME-VERSION-tflite.json`` as a TFLite file. The same program, renderer and model give
+the same files; a PNG whose pixels are right already is left alone, because another zlib packs the
+same pixels into other bytes.
 """
 
 from __future__ import annotations
@@ -256,9 +257,16 @@ def expectations(classifier: Classifier, folder: Path = FOLDER) -> dict[str, Any
     }
 
 
-def expected_name(classifier: Classifier) -> str:
-    """File name of a model's expectations."""
-    return f"expected-{classifier.info.name}-{classifier.info.version}.json"
+def shipped() -> list[Path]:
+    """The int8 files that ship: the ONNX file, and the TFLite file where there is one."""
+    first = models.default_path()
+    return [first, *(path for path in [first.with_suffix(".tflite")] if path.is_file())]
+
+
+def expected_name(classifier: Classifier, model: Path) -> str:
+    """File name of the expectations of a model in one file format."""
+    kind = "-tflite" if model.suffix == ".tflite" else ""
+    return f"expected-{classifier.info.name}-{classifier.info.version}{kind}.json"
 
 
 def to_text(document: dict[str, Any]) -> str:
@@ -324,30 +332,36 @@ def write(folder: Path = FOLDER) -> None:
     write_text(folder / "vectors.json", to_text(document))
 
 
-def write_expected(model: Path, folder: Path = FOLDER) -> Path:
-    """Write one model's expectations in place of all others; returns the path."""
-    # One thread: the sums inside the engine then have one order.
-    with Classifier.load(model, threads=1) as classifier:
-        target = folder / expected_name(classifier)
-        text = to_text(expectations(classifier, folder))
+def write_expected(files: list[Path], folder: Path = FOLDER) -> list[Path]:
+    """Write the expectations of model files in place of all others; returns the paths."""
+    texts = {}
+    for model in files:
+        # One thread: the sums inside the engine then have one order.
+        with Classifier.load(model, threads=1) as classifier:
+            texts[folder / expected_name(classifier, model)] = to_text(
+                expectations(classifier, folder)
+            )
     for old in folder.glob("expected-*.json"):
-        if old != target:
+        if old not in texts:
             old.unlink()
-    write_text(target, text)
-    return target
+    for target, text in texts.items():
+        write_text(target, text)
+    return list(texts)
 
 
 def main() -> int:
     """Write everything; returns the exit code."""
     parser = argparse.ArgumentParser(description="Write the test vectors.")
-    parser.add_argument("--model", type=Path, help="model file (default: the shipped one)")
+    parser.add_argument(
+        "--model", type=Path, nargs="+", help="model files (default: the shipped int8 ones)"
+    )
     parser.add_argument("--no-model", action="store_true", help="only what needs no model")
     parser.add_argument("--out", type=Path, default=FOLDER, help="default: tests/vectors")
     args = parser.parse_args()
     try:
         write(args.out)
         if not args.no_model:
-            print(write_expected(args.model or models.default_path(), args.out))
+            print(*write_expected(args.model or shipped(), args.out), sep="\n")
     except ModelFileError as error:
         print(f"{error.message}; or leave the model out with --no-model", file=sys.stderr)
         return 2

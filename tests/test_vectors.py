@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from allsub_edge import models
+from allsub_edge import engines
 from allsub_edge.case import CASE_REASONS
 from allsub_edge.classes import CLASSES
 from allsub_edge.classifier import Classifier
 from allsub_edge.errors import FieldError, ModelFileError
 from allsub_edge.imaging.decode import decode
-from tests import toy_model
+from tests import toy_model, toy_tflite
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "tests" / "vectors"
@@ -41,14 +41,6 @@ def maker() -> ModuleType:
 def document() -> dict[str, Any]:
     content: dict[str, Any] = json.loads((FOLDER / "vectors.json").read_text("ascii"))
     return content
-
-
-@pytest.fixture(scope="module")
-def shipped() -> Path:
-    try:
-        return models.default_path()
-    except ModelFileError as error:
-        pytest.skip(f"no expectations to check: {error.message}")
 
 
 def test_everything_is_made_again(maker: ModuleType, document: dict[str, Any]) -> None:
@@ -176,13 +168,39 @@ def test_another_answer_is_noticed(maker: ModuleType, tmp_path: Path, change: An
     assert differences(stored, got) == [stored["fields"][4]["file"]]
 
 
-def test_the_shipped_model_answers_as_stored(maker: ModuleType, shipped: Path) -> None:
-    with Classifier.load(shipped, threads=1) as classifier:
-        path = FOLDER / maker.expected_name(classifier)
-        got = maker.expectations(classifier)
-    assert [p.name for p in FOLDER.glob("expected-*.json")] == [path.name], AGAIN
-    stored = json.loads(path.read_text("ascii"))
-    assert stored["model"] == got["model"], AGAIN
-    assert differences(stored, got) == []
-    # Answers of one kind would not show that another program follows the rules.
-    assert {entry["status"] for entry in stored["fields"]} == {"ok", "uncertain", "unfit"}
+def test_each_format_has_its_own_file(maker: ModuleType, tmp_path: Path) -> None:
+    if not engines.installed("litert"):
+        pytest.skip("no LiteRT package is installed")
+    onnx, tflite = tmp_path / "toy.onnx", tmp_path / "toy.tflite"
+    onnx.write_bytes(toy_model.complete())
+    tflite.write_bytes(toy_tflite.complete())
+    maker.write(tmp_path)
+    written = maker.write_expected([onnx, tflite], tmp_path)
+    stored = [json.loads(path.read_text("ascii"))["model"]["sha256"] for path in written]
+    assert len(set(stored)) == 2
+    assert [path.name for path in written][1].endswith("-tflite.json")
+    # Of a model that is left out nothing stays, so that no file answers for another.
+    assert maker.write_expected([tflite], tmp_path) == written[1:]
+    assert list(tmp_path.glob("expected-*.json")) == written[1:]
+
+
+def test_the_shipped_files_answer_as_stored(maker: ModuleType) -> None:
+    try:
+        files = maker.shipped()
+    except ModelFileError as error:
+        pytest.skip(f"no expectations to check: {error.message}")
+    names = set()
+    for file in files:
+        if file.suffix == ".tflite" and not engines.installed("litert"):
+            continue
+        with Classifier.load(file, threads=1) as classifier:
+            path = FOLDER / maker.expected_name(classifier, file)
+            got = maker.expectations(classifier)
+        names.add(path.name)
+        stored = json.loads(path.read_text("ascii"))
+        assert stored["model"] == got["model"], AGAIN
+        assert differences(stored, got) == []
+        # Answers of one kind would not show that another program follows the rules.
+        assert {entry["status"] for entry in stored["fields"]} == {"ok", "uncertain", "unfit"}
+    if engines.installed("litert"):
+        assert {path.name for path in FOLDER.glob("expected-*.json")} == names, AGAIN

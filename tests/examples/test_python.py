@@ -227,6 +227,12 @@ def test_the_shipped_model_answers_alike(fields: list[Path]) -> None:
     compare(answers("onnx", model, *fields), model, fields)
 
 
+def test_the_shipped_tflite_file_answers_alike(fields: list[Path]) -> None:
+    pytest.importorskip("ai_edge_litert", reason="needs the extra litert")
+    model = shipped("*int8*.tflite")
+    compare(answers("litert", model, *fields), model, fields)
+
+
 def test_the_shipped_model_answers_alike_on_real_fields(shared: Path) -> None:
     model = shipped("*int8*.onnx")
     found = sorted((shared / "data" / "all-smears" / "Original").rglob("*.jpg"))
