@@ -107,22 +107,17 @@ def crossfit(
         say(f"fold {number} of {folds}")
         _fold(data, run, config, split, progress, say)
         runs.append(run)
+    found, limits = _settle(data, runs, config, alpha, say)
     everything = Split([replace(row, role="train") for row in splits[0].rows], PROTOCOL)
     final = Run(out / "final")
     say("the final network, on all groups")
     session, network = _trained(data, final, config, everything, progress, say)
-    found = gather(session, runs)
-    say("thresholds from the answers of the folds")
     trained = session.trained()
     domain = calibrate.fit_domain(trained.labels, features_of(network, trained.fields))
     final.write_arrays("domain.npz", domain.to_arrays())
-    limits = [_limits(found, found.fold != fold, alpha) for fold in range(folds)]
-    for fold, run in enumerate(runs):
-        run.write_json("calibration.json", limits[fold])
-        run.write_json("evaluation.json", evaluation(found, limits, found.fold == fold))
-    final.write_json("calibration.json", _limits(found, found.fold >= 0, alpha))
-    everywhere = np.ones(len(found.labels), dtype=bool)
-    final.write_json("evaluation.json", evaluation(found, limits, everywhere))
+    every = np.ones(len(found.labels), dtype=bool)
+    final.write_json("calibration.json", _limits(found, every, alpha))
+    final.write_json("evaluation.json", evaluation(found, limits, every))
     return final
 
 
@@ -174,6 +169,25 @@ def _fold(
         seen = shifted_fields(test.fields, spread, seed=round(100 * spread))
         answers[f"logits_{name}"] = predict_logits(network, seen if spread else test.fields)
     run.write_arrays(ANSWERS, answers)
+
+
+def _settle(
+    data: Path, runs: Sequence[Run], config: TrainConfig, alpha: float, say: Say
+) -> tuple[OutOfFold, list[dict[str, Any]]]:
+    """Fit every fold's thresholds on the other folds' answers and write them beside its network.
+
+    They need nothing of the final network, so what the folds say is known, and their files can be
+    exported, while that one still learns.
+    """
+    say("thresholds from the answers of the folds")
+    found = gather(open_session(data, runs[-1], config, None, say), runs)
+    limits = [_limits(found, found.fold != fold, alpha) for fold in range(len(runs))]
+    for fold, run in enumerate(runs):
+        run.write_json("calibration.json", limits[fold])
+        run.write_json("evaluation.json", evaluation(found, limits, found.fold == fold))
+    right = found.logits["plain"].argmax(1) == found.labels
+    say(f"out of fold {int(right.sum())} of {len(right)} fields are right")
+    return found, limits
 
 
 def gather(session: Session, runs: Sequence[Run]) -> OutOfFold:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,6 +143,28 @@ def test_it_goes_on_where_it_stopped(
     before = (made / "final" / "calibration.json").read_bytes()
     crossfit.crossfit(data, made, CONFIG, folds=2, alpha=0.2, say=lambda line: None)
     assert (made / "final" / "calibration.json").read_bytes() == before
+
+
+def test_what_the_folds_say_is_known_before_the_final_network(
+    data: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
+    settled = ("calibration.json", "evaluation.json")
+    for name in ("fold1", "fold2"):
+        shutil.copytree(made / name, tmp_path / name, ignore=shutil.ignore_patterns(*settled))
+
+    def killed(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("allsub_edge.training.train.Trainer.fit", killed)
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        crossfit.crossfit(data, tmp_path, CONFIG, folds=2, alpha=0.2, say=said.append)
+    for name in ("fold1", "fold2"):
+        for file in settled:
+            assert (tmp_path / name / file).read_bytes() == (made / name / file).read_bytes()
+    rate = Run(made / "final").read_json("evaluation.json")["plain"]["accuracy"]
+    assert f"out of fold {rate['count']} of 48 fields are right" in said
 
 
 def test_another_configuration_is_refused(
