@@ -202,5 +202,5 @@ def test_the_shipped_files_answer_as_stored(maker: ModuleType) -> None:
         assert differences(stored, got) == []
         # Answers of one kind would not show that another program follows the rules.
         assert {entry["status"] for entry in stored["fields"]} == {"ok", "uncertain", "unfit"}
-    if engines.installed("litert"):
-        assert {path.name for path in FOLDER.glob("expected-*.json")} == names, AGAIN
+    found = {path.name for path in FOLDER.glob("expected-*.json")}
+    assert names <= found and len(found) == len(files), AGAIN

@@ -58,8 +58,8 @@ def test_errors_agree_by_their_status_alone(tmp_path: Path) -> None:
     assert main([one, written(tmp_path / "other", small)]) == 0
 
 
-def test_expectations_are_a_reference(tmp_path: Path) -> None:
-    expected = next(VECTORS.glob("expected-*.json"))
+@pytest.mark.parametrize("expected", sorted(VECTORS.glob("expected-*.json")), ids=lambda p: p.stem)
+def test_expectations_are_a_reference(tmp_path: Path, expected: Path) -> None:
     fields = json.loads(expected.read_text("ascii"))["fields"]
     other = written(tmp_path / "other", *({"source": f["file"]} | f for f in fields))
     assert main([str(expected), other]) == 0
