@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allsub_edge.errors import ModelFileError
+from allsub_edge.export import lean
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.imaging.resize import FIELD_SIZE
 from allsub_edge.imaging.white_balance import balance
@@ -40,19 +41,18 @@ def cut_network(data: bytes) -> tuple[Any, str, str]:
     proto = onnx.load_from_string(data)
     convolutions = [node for node in proto.graph.node if node.op_type == "Conv"]
     made = {name: node for node in proto.graph.node for name in node.output}
-    pools = [
-        node
-        for node in proto.graph.node
-        if node.op_type == "AveragePool" and not node.input[0].startswith("lean/MatMul")
-    ]
-    if not convolutions or not pools or "DequantizeLinear" in {n.op_type for n in proto.graph.node}:
+    pools = [node for node in proto.graph.node if node.op_type == "AveragePool"]
+    quantised = "DequantizeLinear" in {node.op_type for node in proto.graph.node}
+    if not convolutions or quantised or not (pools or lean.MASK_FLOAT in made):
         raise ModelFileError(
             "cannot_cut", "the obvious way needs a float32 ONNX file with fusion mask_pool"
         )
     image = convolutions[0].input[0]
-    # The mask pool's window is as large as the extractor's stride; the block means' is 4.
-    widest = max(pools, key=lambda node: _window(node))
-    mask = widest.input[0]
+    # As converted, the mask goes into the pool whose window is as wide as the extractor's stride;
+    # that of the block means is 4. The exporter's passes leave it under a name of its own.
+    mask = lean.MASK_FLOAT
+    if mask not in made:
+        mask = max(pools, key=_window).input[0]
     if mask not in made and image not in made:
         raise ModelFileError("cannot_cut", "the network's inputs are not computed in the file")
     value = helper.make_tensor_value_info
