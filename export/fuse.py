@@ -247,8 +247,12 @@ def renew(proto: Any, params: Mapping[str, int | float]) -> bool:
     drop_dead(renewed)
     tidy(renewed)
     if Counter(n.op_type for n in graph.node) == Counter(n.op_type for n in proto.graph.node):
-        before, after = (View(p).constants.values() for p in (proto, renewed))
-        if sorted(c.shape for c in before) == sorted(c.shape for c in after):
+        # As sets: two operators of one version may share what those of two have twice.
+        before, after = (
+            {(c.dtype.str, c.shape, c.tobytes()) for c in View(p).constants.values()}
+            for p in (proto, renewed)
+        )
+        if before == after:
             return False
     proto.CopyFrom(renewed)
     return True
