@@ -153,9 +153,9 @@ def _sharpness(green: cv2.typing.MatLike, background_green: float) -> float:
     laplacian = cv2.Laplacian(green, cv2.CV_16S, ksize=1)[1:-1, 1:-1]
     count = int(laplacian.size)
     total = int(cv2.sumElems(laplacian)[0])
-    # cv2.norm adds in float32 here (sumElems in double), and `laplacian @ laplacian` would wake
-    # BLAS's own threads.
-    squares = int(np.multiply(laplacian, laplacian, dtype=np.int32).sum(dtype=np.int64))
+    # Squares stay below 2^24, exact in float32, and sumElems adds in double (cv2.norm in float32,
+    # and `laplacian @ laplacian` would wake BLAS's own threads).
+    squares = int(cv2.sumElems(cv2.multiply(laplacian, laplacian, dtype=cv2.CV_32F))[0])
     variance = (count * squares - total * total) / (count * count)
     return 10_000 * variance / max(background_green, 1.0) ** 2
 
@@ -170,10 +170,17 @@ def count_cells(mask: npt.NDArray[np.uint8]) -> int:
     return int(np.count_nonzero(areas >= MIN_CELL_AREA))
 
 
-def _share(plane: cv2.typing.MatLike, level: int, comparison: int) -> float:
-    """Share of pixels that compare so with a level."""
-    inside = cv2.compare(plane, level, comparison)
-    return round(int(cv2.countNonZero(inside)) / int(inside.size), 6)
+def _share(inside: npt.NDArray[np.bool_]) -> float:
+    """Share of pixels that are True."""
+    return round(int(np.count_nonzero(inside)) / inside.size, 6)
+
+
+def _planes(rgb: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.uint8]]:
+    """Red, green and blue apart, uint8 (H, W) each."""
+    # Into arrays that are there: those that OpenCV makes itself take three times as long.
+    planes = [np.empty(rgb.shape[:2], np.uint8) for _ in range(3)]
+    cv2.split(rgb, planes)
+    return planes
 
 
 def _let_through(
@@ -186,47 +193,81 @@ def _let_through(
     return [total / pixels / light for total, light in zip(sums, floor, strict=False)]
 
 
+@dataclass(frozen=True, eq=False)
+class Glance:
+    """What a field shows without its mask, for :func:`measure`; attributes as in ``Quality``.
+
+    Attributes:
+        empty: bool (H, W), True where all channels reach ``STAINED_BELOW`` of the background.
+    """
+
+    background: tuple[float, float, float]
+    empty: npt.NDArray[np.bool_]
+    focus: float
+    clipped: float
+    black: float
+
+
+def glance(rgb: npt.NDArray[np.uint8]) -> Glance:
+    """The part of :func:`measure` that can be done while the model still makes its mask.
+
+    Args:
+        rgb: uint8 (224, 224, 3), the squashed field.
+    """
+    red, green, blue = (float(value) for value in white_point(rgb))
+    # Plane by plane: channels that lie interleaved are compared several times slower.
+    planes = _planes(rgb)
+    least = [math.ceil(STAINED_BELOW * max(light, 1.0)) for light in (red, green, blue)]
+    above = [plane >= level for plane, level in zip(planes, least, strict=True)]
+    darkest = np.minimum(np.minimum(planes[0], planes[1]), planes[2])
+    lightest = np.maximum(np.maximum(planes[0], planes[1]), planes[2])
+    return Glance(
+        background=(red, green, blue),
+        empty=above[0] & above[1] & above[2],
+        focus=round(_sharpness(planes[1], green), 4),
+        clipped=_share(darkest == 255),
+        black=_share(lightest < BLACK_BELOW),
+    )
+
+
 def measure(
-    rgb: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], domain_distance: float
+    rgb: npt.NDArray[np.uint8],
+    mask: npt.NDArray[np.uint8],
+    domain_distance: float,
+    seen: Glance | None = None,
 ) -> Quality:
     """Measure one field as the model saw it.
 
-    OpenCV compares, counts, labels and adds whole numbers only here, which is the same everywhere;
-    what is divided is rounded.
+    OpenCV and numpy compare, count, label and add whole numbers only here, which is the same
+    everywhere; what is divided is rounded.
 
     Args:
         rgb: uint8 (224, 224, 3), the squashed field.
         mask: uint8 (224, 224), the model's mask, 0/1.
         domain_distance: the model's distance.
+        seen: :func:`glance` of the same field, if it is already there.
     """
-    red, green, blue = point = tuple(float(value) for value in white_point(rgb))
-    floor = [max(value, 1.0) for value in point]
-    masked = int(cv2.countNonZero(mask))
+    seen = glance(rgb) if seen is None else seen
+    floor = [max(value, 1.0) for value in seen.background]
+    masked = int(np.count_nonzero(mask))
     stain = cell_blue = tint = None
     if masked:
         r, g, b = _let_through(rgb, mask, masked, floor)
         stain, cell_blue = round(r + b - 2 * g, 4), round(b, 4)
-    # Plane by plane: OpenCV compares interleaved channels several times slower.
-    planes = cv2.split(rgb)
-    least = [math.ceil(STAINED_BELOW * light) for light in floor]
-    above = [cv2.compare(p, level, cv2.CMP_GE) for p, level in zip(planes, least, strict=True)]
-    empty = cv2.bitwise_and(cv2.bitwise_and(above[0], above[1]), above[2])
-    rest = cv2.compare(cv2.bitwise_or(empty, mask), 0, cv2.CMP_EQ)
-    stained = int(cv2.countNonZero(rest))
+    rest = ~(seen.empty | mask.view(np.bool_))
+    stained = int(np.count_nonzero(rest))
     if stained >= _ENOUGH * mask.size:
-        r, _, b = _let_through(rgb, rest, stained, floor)
+        r, _, b = _let_through(rgb, rest.view(np.uint8), stained, floor)
         tint = round(r - b, 4)
-    darkest = cv2.min(cv2.min(planes[0], planes[1]), planes[2])
-    lightest = cv2.max(cv2.max(planes[0], planes[1]), planes[2])
     return Quality(
-        focus=round(_sharpness(planes[1], green), 4),
-        background=(red, green, blue),
+        focus=seen.focus,
+        background=seen.background,
         cell_fraction=round(masked / mask.size, 6),
         domain_distance=round(float(domain_distance), 6),
         cells=count_cells(mask),
-        brightness=round(sum(point) / 3, 4),
-        clipped=_share(darkest, 255, cv2.CMP_EQ),
-        black=_share(lightest, BLACK_BELOW, cv2.CMP_LT),
+        brightness=round(sum(seen.background) / 3, 4),
+        clipped=seen.clipped,
+        black=seen.black,
         cast=round(max(floor) / min(floor) - 1, 4),
         stain=stain,
         cell_blue=cell_blue,
