@@ -15,12 +15,13 @@ import numpy.typing as npt
 from allsub_edge import engines, models, prediction
 from allsub_edge.engines.base import Engine
 from allsub_edge.errors import AllsubError, FieldError, ModelFileError
+from allsub_edge.helper import Helper
 from allsub_edge.imaging.decode import decode, read_bytes
 from allsub_edge.imaging.resize import squash
 from allsub_edge.model_file import container
 from allsub_edge.model_file.manifest import Manifest
 from allsub_edge.prediction import ModelInfo, Prediction, Problem
-from allsub_edge.quality import judge, measure
+from allsub_edge.quality import glance, judge, measure
 
 Field = str | os.PathLike[str] | bytes | npt.NDArray[np.uint8]
 """A path, the bytes of an image file, or a decoded uint8 RGB array (H, W, 3)."""
@@ -73,6 +74,7 @@ class Classifier:
             engine=f"{engine.name} {engine.version}",
             threads=engine.threads,
         )
+        self._helper = Helper() if engine.threads > 1 else None
 
     @classmethod
     def load(
@@ -162,6 +164,8 @@ class Classifier:
         clock.lap("decode")
         small = squash(rgb)
         clock.lap("prepare")
+        # Much of the network keeps one core busy; on another, what needs no mask is measured.
+        begun = None if self._helper is None else self._helper.start(lambda: glance(small))
         raw = self.engine.run(small[None])
         clock.lap("infer")
         probabilities = raw.probabilities[0]
@@ -170,7 +174,8 @@ class Classifier:
             raise ModelFileError(
                 "bad_output", f"{source}: the model answers with no number: use another model file"
             )
-        quality = measure(small, raw.mask[0], distance)
+        seen = glance(small) if begun is None else begun.result()
+        quality = measure(small, raw.mask[0], distance, seen)
         reasons = judge(quality, self.manifest.calibration)
         clock.lap("prepare")
         record = prediction.answer(
@@ -187,6 +192,8 @@ class Classifier:
     def close(self) -> None:
         """Free the model; may be called twice."""
         self.engine.close()
+        if self._helper is not None:
+            self._helper.close()
 
     def __enter__(self) -> Classifier:
         return self

@@ -74,6 +74,30 @@ def test_path_bytes_and_array_give_the_same_answer(classifier: Classifier, png: 
     assert swapped.probabilities != records[0].probabilities
 
 
+def test_more_threads_say_the_same(classifier: Classifier, model_path: Path) -> None:
+    # With two, part of the quality is measured while the network runs.
+    fields = [render_field(seed, label) for seed, label in enumerate(CLASSES)]
+    with allsub_edge.load(model_path, threads=2) as opened:
+        for field in fields:
+            one, two = classifier.predict(field), opened.predict(field)
+            assert one.quality == two.quality
+            assert one.probabilities == two.probabilities
+            assert two.status == one.status
+
+
+def test_an_engine_that_fails_leaves_nothing_for_the_next_field(
+    model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = render_field(1, "Pre"), render_field(2, "Pro")
+    with allsub_edge.load(model_path, threads=2) as opened:
+        wanted = opened.predict(second).quality
+        with monkeypatch.context() as patch:
+            patch.setattr(opened.engine, "run", lambda fields: 1 / 0)
+            with pytest.raises(ZeroDivisionError):
+                opened.predict(first)
+        assert opened.predict(second).quality == wanted
+
+
 def test_the_record_says_which_model_answered(classifier: Classifier, model_path: Path) -> None:
     import hashlib
 
