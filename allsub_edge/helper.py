@@ -71,3 +71,4 @@ class Helper:
 def _work(waiting: SimpleQueue[Task[object] | None]) -> None:
     while (task := waiting.get()) is not None:
         task.run()
+        del task  # and the field with it, however long the next one takes to come

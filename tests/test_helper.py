@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import threading
+import time
+import weakref
 
+import numpy as np
 import pytest
 
 from allsub_edge.helper import Helper
@@ -48,4 +51,17 @@ def test_a_thread_that_is_gone_is_replaced() -> None:
     assert helper.start(lambda: 4).result() == 4
     helper.close()
     assert helper.start(lambda: 5).result() == 5
+    helper.close()
+
+
+def test_what_a_call_worked_on_is_let_go() -> None:
+    helper, field = Helper(), np.zeros(4)
+    held = weakref.ref(field)
+    task = helper.start(lambda field=field: int(field.sum()))
+    assert task.result() == 0
+    del task, field
+    until = time.monotonic() + 10
+    while held() is not None and time.monotonic() < until:
+        time.sleep(0.001)
+    assert held() is None
     helper.close()
