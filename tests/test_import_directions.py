@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 # Each room may import itself and the rooms before it. `quality` and `prediction` stand before
 # `classifier`, which builds predictions from qualities.
 ORDER = [
-    {"errors", "classes", "atomic", "statistics", "version"},
+    {"errors", "classes", "atomic", "helper", "statistics", "version"},
     {"imaging"},
     {"model_file"},
     {"engines", "models"},
