@@ -174,7 +174,7 @@ class Classifier:
             raise ModelFileError(
                 "bad_output", f"{source}: the model answers with no number: use another model file"
             )
-        seen = glance(small) if begun is None else begun.result()
+        seen = None if begun is None else begun.result()
         quality = measure(small, raw.mask[0], distance, seen)
         reasons = judge(quality, self.manifest.calibration)
         clock.lap("prepare")
