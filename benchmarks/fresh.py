@@ -86,12 +86,22 @@ def measure(word: str, field: Path, threads: int | None, runs: int = 3) -> dict[
     Raises:
         UsageError: ``contender_failed``; the message ends with the process's last line.
     """
+    # Not above: a contender's own process must not pay for it.
+    from allsub_edge.benchmarks.program import surroundings
+
     results = []
     command = [sys.executable, "-m", "allsub_edge.benchmarks.fresh", word, str(field)]
     if threads is not None:
         command.append(str(threads))
     for _ in range(runs):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            env=surroundings(),
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
             raise UsageError("contender_failed", f"{word}: cannot be measured: {last}")

@@ -56,7 +56,9 @@ def run(command: list[str], out: Path) -> dict[str, float]:
     """
     started = time.perf_counter()
     with out.open("wb") as target:
-        process = subprocess.Popen(command, stdout=target, stderr=subprocess.PIPE)
+        process = subprocess.Popen(
+            command, stdout=target, stderr=subprocess.PIPE, env=program.surroundings()
+        )
         peak = 0.0
         while process.poll() is None:
             peak = max(peak, memory_mb(process.pid))

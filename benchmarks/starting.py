@@ -56,7 +56,11 @@ def one(command: list[str]) -> dict[str, float]:
     with tempfile.TemporaryFile() as words:
         started = perf_counter()
         process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=words
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=words,
+            env=program.surroundings(),
         )
         peak, pid = 0.0, 0
         while pid == 0:
@@ -111,7 +115,9 @@ def imports(command: list[str]) -> dict[str, float]:
         command: begins with the interpreter, whose ``-X importtime`` writes to stderr.
     """
     traced = [command[0], "-X", "importtime", *command[1:]]
-    done = subprocess.run(traced, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(
+        traced, capture_output=True, env=program.surroundings(), text=True, timeout=120, check=True
+    )
     found = dict.fromkeys((*PACKAGES, "standard library"), 0.0)
     for line in done.stderr.splitlines():
         own, _, name = line.removeprefix("import time:").partition("|")[0], 0, line.rsplit("|")[-1]

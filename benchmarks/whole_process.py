@@ -16,11 +16,13 @@ import tempfile
 import time
 from pathlib import Path
 
+from allsub_edge.benchmarks.program import surroundings
+
 
 def timed(command: list[str], expected_lines: int) -> float:
     """Wall seconds of one process; the process must answer every field."""
     started = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, env=surroundings(), text=True)
     spent = time.perf_counter() - started
     lines = len(done.stdout.splitlines())
     if done.returncode or lines != expected_lines:

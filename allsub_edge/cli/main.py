@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import importlib
 import os
 import sys
@@ -11,6 +10,7 @@ from collections.abc import Sequence
 from typing import Final, NoReturn, Protocol, cast
 
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
+from allsub_edge.cli.leaving import Leaving
 from allsub_edge.errors import AllsubError, UsageError
 from allsub_edge.version import __version__
 
@@ -139,6 +139,8 @@ def help_text() -> str:
 
 def _load_verb(verb: str) -> Verb:
     if verb not in VERBS:
+        import difflib
+
         near = difflib.get_close_matches(verb, VERBS, n=1)
         hint = f"did you mean {near[0]}?" if near else "see allsub-edge --help"
         raise UsageError("unknown_verb", f"there is no verb {verb!r}: {hint}")
@@ -230,4 +232,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> None:
     """The console script."""
-    sys.exit(main())
+    leaving = Leaving()
+    leaving.code = main()
+    sys.exit(leaving.code)

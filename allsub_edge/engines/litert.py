@@ -6,11 +6,10 @@ its predecessor ``tflite-runtime`` (the last release for 32-bit ARM), or a whole
 
 from __future__ import annotations
 
-import logging
 import os
+import sys
 import warnings
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -28,8 +27,6 @@ from allsub_edge.engines.base import (
 )
 from allsub_edge.errors import ModelFileError, UsageError
 from allsub_edge.model_file.container import ModelBytes
-
-_log = logging.getLogger(__name__)
 
 _TYPES: Final[dict[str, type[np.generic]]] = {
     "probabilities": np.float32,
@@ -64,6 +61,13 @@ LIBRARIES: Final[tuple[Library, ...]] = (
 
 
 def _version(library: Library) -> str:
+    """The version of an imported library, and the name under which pip has it."""
+    told = getattr(sys.modules[library.module.partition(".")[0]], "__version__", None)
+    if isinstance(told, str) and len(library.distributions) == 1:
+        return f"{told} ({library.distributions[0]})"
+    # Pip's records are parsed as mail, and importing what does that costs a start 20 ms.
+    from importlib.metadata import PackageNotFoundError, version
+
     for name in library.distributions:
         try:
             return f"{version(name)} ({name})"
@@ -85,7 +89,7 @@ def _interpreter_class(package: str | None) -> tuple[Any, str]:
         # A package for another numpy fails with AttributeError or SystemError as well.
         except Exception as error:
             reasons.append(f"{library.distributions[0]}: {_one_line(error)}")
-            _log.debug("%s cannot be imported: %s", library.module, error)
+            _tell_skipped(library, error)
             continue
         return found, _version(library)
     raise UsageError(
@@ -93,6 +97,13 @@ def _interpreter_class(package: str | None) -> tuple[Any, str]:
         f"no LiteRT package can be imported ({'; '.join(reasons) or f'{package} is none'}): "
         "pip install 'allsub-edge[litert]'",
     )
+
+
+def _tell_skipped(library: Library, error: Exception) -> None:
+    # Imported here since few need it and every start would pay for it.
+    import logging
+
+    logging.getLogger(__name__).debug("%s cannot be imported: %s", library.module, error)
 
 
 def _one_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -41,6 +42,11 @@ def test_starting_tells_time_memory_and_imports(
     assert infer["cold"]["runs"] == 1 and infer["cold"]["wall_ms_p50"] > bare["wall_ms_p50"]
     assert bare["cold"] is None
     assert "| toy.onnx |" in capsys.readouterr().out
+
+
+def test_what_is_measured_may_keep_what_python_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    starting.one([sys.executable, "-c", "import sys; sys.exit(sys.flags.dont_write_bytecode)"])
 
 
 def test_files_are_forgotten_wherever_they_lie(
