@@ -80,6 +80,11 @@ EXTRAS: Final[dict[str, str]] = {
 }
 """Import name -> the extra that brings it."""
 
+DEVICE_VERBS: Final[frozenset[str]] = frozenset(
+    {"infer", "camera", "calibrate-camera", "watch", "records", "case", "segment", "check", "info"}
+)
+"""What runs beside the microscope. None of it multiplies matrices by numpy."""
+
 EXAMPLES: Final[str] = """\
 from nothing to an answer:
   allsub-edge render --label Pro -o field.png     draw a field to try with
@@ -233,5 +238,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def entry() -> None:
     """The console script."""
     leaving = Leaving()
+    if sys.argv[1:] and sys.argv[1] in DEVICE_VERBS:
+        # Importing numpy starts a thread of its BLAS for each further core, and each spins for a
+        # tenth of a second: as much processor time as the rest of an `infer`, for nothing.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     leaving.code = main()
     sys.exit(leaving.code)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -126,3 +127,31 @@ def test_python_m_is_the_same_command() -> None:
         cwd=ROOT,
     )
     assert (done.returncode, done.stdout) == (0, f"allsub-edge {__version__}\n")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="counts threads in /proc")
+@pytest.mark.parametrize(("given", "threads"), [(None, 1), ("2", 2)])
+def test_importing_numpy_for_the_device_starts_no_idle_threads(
+    given: str | None, threads: int
+) -> None:
+    if threads > len(os.sched_getaffinity(0)):
+        pytest.skip("numpy's BLAS starts no more threads than cores")
+    code = (
+        "import os, sys\n"
+        "from allsub_edge.cli.main import entry\n"
+        "sys.argv[1:] = ['check', '--help']\n"
+        "def count():\n"
+        "    import numpy\n"
+        "    print('threads', len(os.listdir('/proc/self/task')))\n"
+        "try:\n"
+        "    entry()\n"
+        "finally:\n"
+        "    count()\n"
+    )
+    environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
+    if given:
+        environment["OPENBLAS_NUM_THREADS"] = given
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"threads {threads}"
