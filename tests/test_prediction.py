@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -100,6 +100,17 @@ def test_keys_come_in_the_order_of_the_contract() -> None:
     )
     assert list(made(0.1, 0.2, 0.3, 0.4).to_dict()) == wanted.split()
     assert list(failed().to_dict()) == wanted.split()
+
+
+@pytest.mark.parametrize("record", [made(0.7, 0.1, 0.1, 0.1), failed()])
+def test_the_contract_has_every_attribute_and_shares_nothing(record: Prediction) -> None:
+    before = asdict(record)
+    raw = record.to_dict()
+    assert raw == json.loads(json.dumps(before))
+    for value in raw.values():
+        if isinstance(value, dict | list):
+            value.clear()
+    assert asdict(record) == before
 
 
 @pytest.mark.parametrize("record", [made(0.7, 0.1, 0.1, 0.1), failed()])
