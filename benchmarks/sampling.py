@@ -14,13 +14,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from time import perf_counter
+from time import perf_counter, process_time, sleep
 from typing import Any, Final
 
 CONFIDENCE: Final[float] = 0.95
 
 TURN_SECONDS: Final[float] = 0.03
 """Least length of a turn: short against the machine's moods, long against one cold field."""
+
+QUIET_SECONDS: Final[float] = 0.01
+QUIET_TRIES: Final[int] = 20
+"""The threads of a plain ONNX Runtime session spin for 55 ms after its last answer, and would take
+a core from whoever comes next."""
 
 MIN_ROUNDS: Final[int] = 8
 """Fewer pairs than six have no 95 % interval at all."""
@@ -101,8 +106,9 @@ def take_turns(
 ) -> Turns:
     """Let contenders answer in turns until each has run long enough and often enough.
 
-    Every turn begins with one field that is not counted, because another contender's data fills
-    the caches. The order of the turns is reversed from round to round.
+    Every turn begins when the threads of the one before sleep, and with one field that is not
+    counted, because another contender's data fills the caches. The order of the turns is reversed
+    from round to round.
 
     Args:
         contenders: name -> a function of the field's number that answers one field.
@@ -116,6 +122,7 @@ def take_turns(
     rounds = 0
     while True:
         for name in names if rounds % 2 == 0 else reversed(names):
+            wait_for_quiet()
             turn = _turn(contenders[name], len(samples[name]))
             samples[name] += turn
             medians[name].append(percentile(turn, 50))
@@ -125,6 +132,15 @@ def take_turns(
         say(f"round {rounds}: {longest:.1f} of {min_seconds:g} s, {fewest} of {min_count} fields")
         if rounds >= MIN_ROUNDS and longest >= min_seconds and fewest >= min_count:
             return Turns(samples, medians)
+
+
+def wait_for_quiet() -> None:
+    """Sleep until no thread of this process computes, 0.2 s at most."""
+    for _ in range(QUIET_TRIES):
+        before = process_time()
+        sleep(QUIET_SECONDS)
+        if process_time() - before < QUIET_SECONDS / 10:
+            return
 
 
 def _turn(answer: Callable[[int], object], number: int) -> list[float]:

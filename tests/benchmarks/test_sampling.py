@@ -67,3 +67,19 @@ def test_turns_tell_the_ratio_on_a_machine_that_gets_slower(
     assert all(len(values) >= 20 and sum(values) >= 1 for values in turns.samples.values())
     order = [name for i, name in enumerate(calls) if i == 0 or calls[i - 1] != name]
     assert order[:3] == ["slow", "fast", "slow"], "neighbouring rounds run in opposite order"
+
+
+@pytest.mark.parametrize(("spins_until", "waited"), [(0.0, 0.01), (0.055, 0.07), (9.0, 0.2)])
+def test_a_turn_waits_for_threads_that_spin_but_not_for_ever(
+    spins_until: float, waited: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    monkeypatch.setattr(sampling, "sleep", sleep)
+    monkeypatch.setattr(sampling, "process_time", lambda: min(now[0], spins_until))
+    began: list[float] = []
+    take_turns({"a": lambda _: began.append(now[0])}, min_seconds=0.0, min_count=1)
+    assert began[0] == pytest.approx(waited)
