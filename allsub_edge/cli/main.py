@@ -240,7 +240,7 @@ def entry() -> None:
     leaving = Leaving()
     if sys.argv[1:] and sys.argv[1] in DEVICE_VERBS:
         # Importing numpy starts a thread of its BLAS for each further core, and each spins for a
-        # tenth of a second: as much processor time as the rest of an `infer`, for nothing.
+        # tenth of a second: two fifths of the processor time of an `infer`, for nothing.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     leaving.code = main()
     sys.exit(leaving.code)
