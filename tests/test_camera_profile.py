@@ -15,6 +15,7 @@ from allsub_edge.camera_profile import (
     SCHEMA,
     CameraProfile,
     DriftWatch,
+    drift,
     measure_profile,
 )
 from allsub_edge.errors import DataError, FieldError
@@ -151,9 +152,9 @@ def _largest(truth: Rgb) -> Rgb:
 
 def test_nothing_drifted(stored: CameraProfile) -> None:
     again = measure_profile([white_field(seed=seed + 100) for seed in range(8)], "camera:0")
-    assert stored.drift(again) == []
-    assert stored.drift(profile(level=(228 * 0.95, 232 * 0.95, 214 * 0.95))) == []
-    assert stored.drift(profile(level=(228 * 1.02, 232, 214))) == []
+    assert drift(stored, again) == []
+    assert drift(stored, profile(level=(228 * 0.95, 232 * 0.95, 214 * 0.95))) == []
+    assert drift(stored, profile(level=(228 * 1.02, 232, 214))) == []
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_nothing_drifted(stored: CameraProfile) -> None:
     ],
 )
 def test_drift_is_named(stored: CameraProfile, changes: dict[str, Any], told: list[str]) -> None:
-    found = stored.drift(profile(**changes))
+    found = drift(stored, profile(**changes))
     assert len(found) == len(told)
     assert all(word in text for word, text in zip(told, found, strict=True))
 

@@ -52,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         FieldError: the field is no white field, or the camera failed.
         UsageError, DataError: the camera or the profile cannot be used.
     """
-    from allsub_edge.camera_profile import CameraProfile
+    from allsub_edge.camera_profile import CameraProfile, drift
 
     stored = None if args.check is None else CameraProfile.load(args.check)
     if args.out is not None and Path(args.out).is_dir():
@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"{args.out}: white ({levels}), gains ({gains}), {now.width}x{now.height}")
         return 0
     stored.check_size(now.width, now.height, now.camera)
-    found = stored.drift(now)
+    found = drift(stored, now)
     for text in found:
         print(f"drift: {text}")
     if not found:
