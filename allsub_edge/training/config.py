@@ -76,6 +76,11 @@ class TrainConfig:
         "epochs after these, fine-tuned with the rounding of an 8-bit file, for networks that lose "
         "by export (0: none)",
     )
+    integer_share: float = _option(
+        1.0,
+        "share of what the integer epochs round that is rounded in a step, drawn anew for each "
+        "layer and field; below 1 the float32 network goes on learning too",
+    )
     batch_size: int = _option(32, "fields per step")
     head_learning_rate: float = _option(2e-3, "learning rate while the extractor is frozen")
     learning_rate: float = _option(4e-4, "peak learning rate of fine-tuning")
@@ -118,6 +123,7 @@ class TrainConfig:
                 not self.integer_epochs or self.precision == "float32",
                 "integer_epochs round float32: set precision to float32",
             ),
+            (0 < self.integer_share <= 1, "integer_share must lie in (0, 1]"),
             (self.batch_size >= 1, "batch_size must be at least 1"),
             (self.size % 32 == 0 and self.size > 0, "size must be a positive multiple of 32"),
             (0 <= self.ema < 1, "ema must lie in [0, 1)"),

@@ -4,12 +4,15 @@ Rounding is simulated in the forward pass and left out of the backward pass (str
 Jacob et al., CVPR 2018, arXiv 1712.05877), so training finds weights whose answers survive it. What
 is rounded is what ``export`` rounds: inside the extractors, the kernel of every convolution with
 its batch norm folded in, one scale for each output channel, and every activation that a file
-stores.
+stores. A training may round only some of that in each step, drawn at random (Wei et al., QDrop,
+ICLR 2022, arXiv 2203.05740, drop the rounding of activations so; here whole layers of a field), so
+that the network in float learns too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 import keras
@@ -31,6 +34,9 @@ _CONVOLUTIONS: Final = ("Conv2D", "DepthwiseConv2D")
 _BATCH: Final = 16
 """Fields at once when ranges are measured; the watcher keeps every activation of them."""
 
+_LAYERS: Final = 10_000
+"""More than a network has, so that two seeds share no layer's draws."""
+
 _TAKEN_UP: Final = (["ReLU"], ["Activation"])
 """Sole readers that a converter joins with the layer before them."""
 
@@ -47,18 +53,49 @@ def rounded_kernel(kernel: Any, axes: Sequence[int]) -> Any:
     return kernel + keras.ops.stop_gradient(keras.ops.round(kernel / step) * step - kernel)
 
 
-class RoundedConvolution(keras.layers.Layer):  # type: ignore[misc]
+class _Rounding(keras.layers.Layer):  # type: ignore[misc]
+    """A layer that rounds always, or in training only at some draws.
+
+    Args:
+        share: of the draws that round, above 0 to 1; 1 draws nothing.
+        seed: of the draws; how far they are is a weight, so that a checkpoint brings it back.
+    """
+
+    def __init__(self, share: float, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.share = share
+        self.draws = keras.random.SeedGenerator(seed) if share < 1 else None
+
+    def drawn(self, exact: Any, rounded: Any, shape: Sequence[Any], training: bool | None) -> Any:
+        """``rounded``, or in training ``exact`` where a draw of this shape says so."""
+        if self.draws is None or not training:
+            return rounded
+        chosen = keras.random.uniform(shape, seed=self.draws) < self.share
+        return keras.ops.where(chosen, rounded, exact)
+
+
+class RoundedConvolution(_Rounding):
     """A convolution and the batch norm behind it with one rounded kernel.
 
     It shares the variables of both, and the batch norm's statistics do not move. Call with float32
     [N, h, w, C]; returns what the two layers return, but for the rounding.
+
+    Args:
+        share, seed: see :class:`_Rounding`; one draw for the kernel in each call.
     """
 
-    def __init__(self, convolution: Any, norm: Any | None, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(
+        self,
+        convolution: Any,
+        norm: Any | None,
+        share: float = 1.0,
+        seed: int = 0,
+        **options: Any,
+    ) -> None:
+        super().__init__(share, seed, **options)
         self.convolution, self.norm = convolution, norm
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Convolve; see the class."""
         convolution, norm, ops = self.convolution, self.norm, keras.ops
         kernel, bias = convolution.kernel, convolution.bias if convolution.use_bias else 0.0
@@ -76,22 +113,23 @@ class RoundedConvolution(keras.layers.Layer):  # type: ignore[misc]
             "data_format": "channels_last",
             "dilation_rate": convolution.dilation_rate,
         }
-        if deep:
-            made = ops.depthwise_conv(inputs, rounded_kernel(kernel, (0, 1)), **options)
-        else:
-            made = ops.conv(inputs, rounded_kernel(kernel, (0, 1, 2)), **options)
-        return made + bias
+        rounded = rounded_kernel(kernel, (0, 1) if deep else (0, 1, 2))
+        kernel = self.drawn(kernel, rounded, (), training)
+        return (ops.depthwise_conv if deep else ops.conv)(inputs, kernel, **options) + bias
 
 
-class RoundedActivation(keras.layers.Layer):  # type: ignore[misc]
+class RoundedActivation(_Rounding):
     """An activation at the nearest of 256 steps; beyond its range it is cut, gradient and all.
 
     Args:
         low, high: least and largest value, as measured; zero is always within.
+        share, seed: see :class:`_Rounding`; one draw for each field.
     """
 
-    def __init__(self, low: float, high: float, **options: Any) -> None:
-        super().__init__(trainable=False, **options)
+    def __init__(
+        self, low: float, high: float, share: float = 1.0, seed: int = 0, **options: Any
+    ) -> None:
+        super().__init__(share, seed, trainable=False, **options)
         self.low, self.high = min(low, 0.0), max(high, 0.0)
 
     def build(self, shape: Any) -> None:
@@ -106,33 +144,42 @@ class RoundedActivation(keras.layers.Layer):  # type: ignore[misc]
         start = keras.initializers.Constant(value)
         return self.add_weight(shape=(), initializer=start, name=name, trainable=False)
 
-    def call(self, inputs: Any) -> Any:
+    def call(self, inputs: Any, training: bool | None = None) -> Any:
         """Round; see the class."""
         ops = keras.ops
         low, high = -self.zero * self.step, (ACTIVATION_STEPS - self.zero) * self.step
         inside = ops.clip(inputs, low, high)
-        return inside + ops.stop_gradient(ops.round(inside / self.step) * self.step - inside)
+        made = inside + ops.stop_gradient(ops.round(inside / self.step) * self.step - inside)
+        each = (ops.shape(inputs)[0], *(1,) * (len(inputs.shape) - 1))
+        return self.drawn(inputs, made, each, training)
 
 
-def simulated(network: TwoChannelNetwork, fields: npt.NDArray[np.uint8]) -> Any:
+def simulated(
+    network: TwoChannelNetwork, fields: npt.NDArray[np.uint8], share: float = 1.0, seed: int = 0
+) -> Any:
     """The network's model with the rounding of an integer file; it shares every weight.
 
     Args:
         network: whose ``model`` is rebuilt.
         fields: training fields uint8 [N, S, S, 3] that show the range of the activations.
+        share: of what is rounded in a step of training, above 0 to 1.
+        seed: of the draws if that is below 1.
     """
     channels = network.channels(fields)
+    seeds = itertools.count(_LAYERS * seed)  # each layer draws for itself
     twins: dict[int, Any] = {}
     for number, extractor in enumerate(network.extractors):
         # With one extractor for both channels, or with a mask as the second, the field decides.
-        twins[id(extractor)] = _twin(extractor, channels[number])
+        twins[id(extractor)] = _twin(extractor, channels[number], share, seeds)
 
     return keras.models.clone_model(
         network.model, clone_function=lambda layer: twins.get(id(layer), layer)
     )
 
 
-def _twin(extractor: Any, inputs: npt.NDArray[np.float32]) -> Any:
+def _twin(
+    extractor: Any, inputs: npt.NDArray[np.float32], share: float, seeds: Iterator[int]
+) -> Any:
     """An extractor with rounding; same input and output."""
     norms = _folded(extractor)
     inner = {id(norm) for norm in norms.values()}
@@ -140,7 +187,9 @@ def _twin(extractor: Any, inputs: npt.NDArray[np.float32]) -> Any:
 
     def replaced(layer: Any) -> Any:
         if type(layer).__name__ in _CONVOLUTIONS:
-            return RoundedConvolution(layer, norms.get(layer.name), name=f"{layer.name}_rounded")
+            return RoundedConvolution(
+                layer, norms.get(layer.name), share, next(seeds), name=f"{layer.name}_rounded"
+            )
         return layer
 
     def called(layer: Any, *given: Any, **options: Any) -> Any:
@@ -148,10 +197,12 @@ def _twin(extractor: Any, inputs: npt.NDArray[np.float32]) -> Any:
         name = layer.name.removesuffix("_rounded")
         if name not in ranges:
             return made
-        return RoundedActivation(*ranges[name], name=f"{name}_steps")(made)
+        return RoundedActivation(*ranges[name], share, next(seeds), name=f"{name}_steps")(made)
 
     start = keras.Input(extractor.input.shape[1:], name=f"{extractor.name}_field")
-    entry = RoundedActivation(float(inputs.min()), float(inputs.max()), name="field_steps")
+    entry = RoundedActivation(
+        float(inputs.min()), float(inputs.max()), share, next(seeds), name="field_steps"
+    )
     twin = keras.models.clone_model(extractor, clone_function=replaced, call_function=called)
     return keras.Model(start, twin(entry(start)), name=extractor.name)
 

@@ -137,7 +137,12 @@ class Trainer:
             # From the best weights; their score knew no rounding and compares with none here.
             load_best(self.network, self.run)
             self._average, self._state.best_score = None, math.inf
-            self._model = simulated(self.network, self._some_fields(RANGE_FIELDS))
+            self._model = simulated(
+                self.network,
+                self._some_fields(RANGE_FIELDS),
+                self.config.integer_share,
+                self.config.seed,
+            )
         self.network.set_phase(head_only=phase.name == HEAD)
         self._model.compile(optimizer=self._optimizer(), loss=self._loss(), jit_compile=False)
         self._model.optimizer.build(self._model.trainable_variables)

@@ -139,22 +139,52 @@ def test_every_convolution_of_a_real_extractor_is_rounded(name: str) -> None:
     assert len(steps) == 1 + len(wanted) + len(sums)
 
 
-def test_integer_epochs_follow_and_a_killed_training_goes_on_alike(tmp_path: Path) -> None:
+def test_in_training_half_of_the_fields_are_left_as_they_are() -> None:
+    layer = RoundedActivation(-1.0, 4.0, share=0.5, seed=1)
+    fields = np.random.default_rng(4).uniform(-1, 4, (400, 3, 3, 2)).astype(np.float32)
+    made = np.asarray(layer(fields, training=True))
+    exact = (made == fields).reshape(400, -1).all(axis=1)
+    always = np.asarray(RoundedActivation(-1.0, 4.0)(fields, training=True))
+    np.testing.assert_array_equal(made[~exact], always[~exact])
+    assert 150 < exact.sum() < 250
+    np.testing.assert_array_equal(np.asarray(layer(fields)), always)  # files round always
+    assert (np.asarray(layer(fields, training=True)) != made).any()  # drawn anew
+
+
+def test_in_training_a_kernel_is_rounded_in_some_steps_alone() -> None:
+    convolution = keras.layers.Conv2D(4, 3, use_bias=False)
+    fields = np.random.default_rng(5).normal(size=(1, 5, 5, 3)).astype(np.float32)
+    exact = np.asarray(convolution(fields))
+    layer = RoundedConvolution(convolution, None, share=0.5, seed=1)
+    rounded = np.asarray(layer(fields))
+    assert np.abs(exact - rounded).max() > 1e-4
+    made = [np.asarray(layer(fields, training=True)) for _ in range(40)]
+    near = [np.allclose(m, exact, atol=1e-6) for m in made]
+    assert 8 < sum(near) < 32
+    for one, is_exact in zip(made, near, strict=True):
+        np.testing.assert_allclose(one, exact if is_exact else rounded, atol=1e-6)
+
+
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_integer_epochs_follow_and_a_killed_training_goes_on_alike(
+    tmp_path: Path, share: float
+) -> None:
+    config = replace(CONFIG, integer_share=share)
     seen: dict[str, list[np.ndarray]] = {}
 
     def watch(epoch: int, step: int, steps: int, loss: float) -> None:
         if (epoch, step) == (2, 1):
             seen["before"] = kept_weights(tmp_path / "whole")
 
-    whole = toy_trainer(tmp_path / "whole", CONFIG).fit(watch)
+    whole = toy_trainer(tmp_path / "whole", config).fit(watch)
     assert [e["phase"] for e in whole] == ["fine-tune"] * 2 + ["integers"] * 3
     # The weights that are kept are of the integer epochs, whatever the score was before.
     best = kept_weights(tmp_path / "whole")
     assert any((a != b).any() for a, b in zip(best, seen["before"], strict=True))
 
-    train_until(tmp_path / "killed", CONFIG, 2, 1)  # in the first step with rounding
-    train_until(tmp_path / "killed", CONFIG, 3, 2)
-    resumed = toy_trainer(tmp_path / "killed", CONFIG).fit()
+    train_until(tmp_path / "killed", config, 2, 1)  # in the first step with rounding
+    train_until(tmp_path / "killed", config, 3, 2)
+    resumed = toy_trainer(tmp_path / "killed", config).fit()
     assert [e["loss"] for e in resumed] == [e["loss"] for e in whole]
     for a, b in zip(best, kept_weights(tmp_path / "killed"), strict=True):
         np.testing.assert_array_equal(a, b)
