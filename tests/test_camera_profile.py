@@ -173,8 +173,8 @@ def test_drift_is_named(stored: CameraProfile, changes: dict[str, Any], told: li
     assert all(word in text for word, text in zip(told, found, strict=True))
 
 
-def test_the_watch_speaks_once_of_a_lasting_change(stored: CameraProfile) -> None:
-    watch = DriftWatch(stored)
+def test_the_watch_speaks_once_of_a_lasting_change() -> None:
+    watch = DriftWatch()
     good = [np.full((64, 64, 3), (240, 240, 240), np.uint8)] * 6
     odd = [np.full((64, 64, 3), (240, 200, 200), np.uint8)]
     said = [watch.look(field) for field in good + odd + good]
@@ -187,8 +187,8 @@ def test_the_watch_speaks_once_of_a_lasting_change(stored: CameraProfile) -> Non
     assert any(watch.look(field) for field in odd * 6), "it was well in between"
 
 
-def test_the_watch_says_nothing_of_rendered_fields(stored: CameraProfile) -> None:
-    watch = DriftWatch(stored)
+def test_the_watch_says_nothing_of_rendered_fields() -> None:
+    watch = DriftWatch()
     for label in ("Benign", "Early", "Pre", "Pro"):
         for seed in range(6):
             assert watch.look(render_field(seed, label)) == []

@@ -48,8 +48,7 @@ class DriftWatch:
     told when red or blue over green moved by more than 10 %, or green by more than 20 %.
     """
 
-    def __init__(self, profile: CameraProfile) -> None:
-        self._profile = profile
+    def __init__(self) -> None:
         self._recent: deque[tuple[float, float, float]] = deque(maxlen=5)
         self._told: set[str] = set()
 

@@ -174,7 +174,7 @@ class LiveSource:
     def __iter__(self) -> Iterator[Capture | Fault]:
         number = 0
         next_at = float("-inf")
-        drift = DriftWatch(self._profile) if self._profile else None
+        drift = DriftWatch() if self._profile else None
         last: Frame | None = None
         for frame in self.frames():
             if isinstance(frame, Fault):
