@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,10 +11,10 @@ from allsub_edge.evaluation.frame import Report, framed, grid
 from allsub_edge.evaluation.markdown import CONDITION_HEAD, condition_row
 from allsub_edge.evaluation.measures import HEADLINES
 from allsub_edge.evaluation.plots import Figures
+from allsub_edge.evaluation.worst import worst
 from allsub_edge.quality import REASONS
 from allsub_edge.report.html import escaped
 from allsub_edge.report.svg import bar
-from allsub_edge.report.thumbnails import thumbnail
 
 
 def page(report: Report, pictures: Sequence[tuple[Any, Any]]) -> str:
@@ -48,7 +47,7 @@ def page(report: Report, pictures: Sequence[tuple[Any, Any]]) -> str:
             "the unchanged field.</p>",
             "<h2>Robustness</h2>",
             _robustness(report, figures),
-            _worst(report, pictures),
+            worst(report, pictures),
             "<h2>How it was made</h2>",
             _provenance(report),
         ],
@@ -249,43 +248,6 @@ def _robustness(report: Report, figures: Figures) -> str:
         f'<img alt="Labels given under growing changes" src="{labels}"></div>'
         '<p class="small">A field that is unfit or uncertain gets no label; refusing is the right '
         "answer to a change that the network cannot bear.</p>"
-    )
-
-
-def _worst(report: Report, pictures: Sequence[tuple[Any, Any]]) -> str:
-    wrong = report["mistakes"]
-    head = f"<h2>Worst mistakes, then the narrowest right answers ({wrong} wrong in all)</h2>"
-    figures = []
-    for row, picture in zip(report["worst"], pictures, strict=False):
-        data = b64encode(thumbnail(*picture)).decode("ascii")
-        says = (
-            f"{row['class']} called {row['top']} {words.percent(row['probability_of_top'], 1)}"
-            if not row["right"]
-            else f"{row['class']} {words.percent(row['probability_of_top'], 1)}"
-        )
-        about = escaped(f"{row['file']}: {says}, {row['status']}")
-        figures.append(
-            f'<figure class="{"agrees" if row["right"] else "wrong"}" title="{about}">'
-            f'<img alt="{about}" src="data:image/jpeg;base64,{data}">'
-            f"<figcaption><b>{escaped(says)}</b>{escaped(row['file'].rsplit('/', 1)[-1])}<br>"
-            f"{escaped(row['status'])}</figcaption></figure>"
-        )
-    if not figures:
-        rows = [
-            [
-                escaped(row["file"]),
-                row["class"],
-                row["top"],
-                words.percent(row["probability_of_top"], 1),
-                row["status"],
-            ]
-            for row in report["worst"]
-        ]
-        return head + grid(["field", "is", "called", "probability", "status"], rows, left=3)
-    return (
-        f'{head}<div class="grid shots">{"".join(figures)}</div><p class="small">Wrong ones have a '
-        "red border; lines mark the white cells. The pictures are from the evaluated data set: "
-        "pass this page on only where its images may go (--no-pictures leaves them out).</p>"
     )
 
 

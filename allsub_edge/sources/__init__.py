@@ -100,7 +100,8 @@ def open_camera(
         UsageError, FieldError, DataError: see ``open_source``.
     """
     from allsub_edge.camera_profile import CameraProfile
-    from allsub_edge.sources.live import Grabber, LiveSource, default_warn
+    from allsub_edge.sources.grabber import Grabber
+    from allsub_edge.sources.live import LiveSource, default_warn
 
     match = _KINDS.fullmatch(spec)
     kind, rest = match.groups() if match else ("", "")

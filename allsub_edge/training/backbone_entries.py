@@ -2,99 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from allsub_edge.training.backbone import Backbone, Cut, Factor
+from allsub_edge.training.backbone import Backbone, Cut
+from allsub_edge.training.backbone_makers import CAFFE, RELU6, SIGNED, STANDARD, application, lite
 
-_Way = tuple[Factor, Factor, str]
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-
-
-def _per_channel(values: Iterable[float]) -> tuple[float, float, float]:
-    red, green, blue = values
-    return red, green, blue
-
-
-# Preprocessing in the ways of the original trainings: scale, offset, words.
-_LITE: Final[_Way] = (1 / 128, -127 / 128, "(x - 127) / 128")
-_SIGNED: Final[_Way] = (1 / 127.5, -1.0, "x / 127.5 - 1")
-_STANDARD: Final[_Way] = (
-    _per_channel(1 / (255 * d) for d in _DEVIATION),
-    _per_channel(-m / d for m, d in zip(_MEAN, _DEVIATION, strict=True)),
-    "(x / 255 - mean) / deviation",
-)
-_CAFFE: Final[_Way] = (1.0, (-123.68, -116.779, -103.939), "x - mean")
-
-_RELU6: Final = "ReLU6 bounds every activation; no squeeze-and-excite"
 _RELU: Final = "plain convolutions and ReLU"
 _SWISH: Final = "swish and squeeze-and-excite: long tails and products of activations"
 _HARD: Final = "hard-swish and squeeze-and-excite: slower in int8, accuracy known to collapse"
 _SEPARABLE: Final = "depthwise convolutions with unbounded ReLU: channels differ much in range"
 _CONCATENATED: Final = "branches of different range are concatenated under one scale"
 _PREACTIVATED: Final = "sums of unbounded residuals before the batch norm"
-
-
-def _lite(name: str, size: int, cuts: Mapping[str, Cut]) -> Backbone:
-    def build(size: int, cut: str, model: str) -> Any:
-        from allsub_edge.training.efficientnet_lite import efficientnet_lite
-
-        return efficientnet_lite(name, size, cut, model)
-
-    def load(extractor: Any, source: Path | str, cut: str) -> None:
-        from allsub_edge.training.efficientnet_lite import load_weights
-
-        load_weights(extractor, Path(source), name)
-
-    return Backbone(
-        name,
-        *_LITE[:2],
-        cuts,
-        build,
-        load,
-        size=size,
-        blocks=r"blocks_(\d+)_",
-        preprocessing=_LITE[2],
-        int8="good",
-        int8_reason=_RELU6,
-    )
-
-
-def _keras(
-    name: str,
-    function: str,
-    way: _Way,
-    cuts: Mapping[str, tuple[str, Cut]],
-    *,
-    options: Mapping[str, Any] | None = None,
-    **rest: Any,
-) -> Backbone:
-    """An entry from keras.applications; ``cuts`` name the layer that each ends with."""
-
-    def application() -> Any:
-        from allsub_edge.training.applications import Application
-
-        layers = {cut: layer for cut, (layer, _) in cuts.items()}
-        return Application(function, layers, options or {}, bgr=way is _CAFFE)
-
-    def build(size: int, cut: str, model: str) -> Any:
-        return application().build(size, cut, model)
-
-    def load(extractor: Any, source: Path | str, cut: str) -> None:
-        application().load(extractor, source, cut)
-
-    def fetch() -> Any:
-        return application().download()
-
-    facts = {cut: fact for cut, (_, fact) in cuts.items()}
-    return Backbone(name, *way[:2], facts, build, load, preprocessing=way[2], fetch=fetch, **rest)
-
-
 _BARE: Final = {"include_preprocessing": False}
 
 ENTRIES: Final[tuple[Backbone, ...]] = (
-    _lite(
+    lite(
         "efficientnet_lite0",
         224,
         {
@@ -102,7 +24,7 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
             "full": Cut(32, 1280, 3_413_024, 383_907_552),
         },
     ),
-    _lite(
+    lite(
         "efficientnet_lite1",
         240,
         {
@@ -110,7 +32,7 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
             "full": Cut(32, 1280, 4_189_344, 501_187_680),
         },
     ),
-    _lite(
+    lite(
         "efficientnet_lite2",
         260,
         {
@@ -118,10 +40,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
             "full": Cut(32, 1280, 4_869_168, 575_229_424),
         },
     ),
-    _keras(
+    application(
         "mobilenet_v2",
         "MobileNetV2",
-        _SIGNED,
+        SIGNED,
         {
             "stride8": ("block_5_add", Cut(8, 32, 59_008, 113_259_776)),
             "stride16": ("block_12_add", Cut(16, 96, 558_656, 209_861_120)),
@@ -129,12 +51,12 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         },
         blocks=r"^(expanded_conv(?:_\d+)?|block_\d+)_",
         int8="good",
-        int8_reason=_RELU6,
+        int8_reason=RELU6,
     ),
-    _keras(
+    application(
         "mobilenet_v3_small",
         "MobileNetV3Small",
-        _SIGNED,
+        SIGNED,
         {
             "stride16": ("expanded_conv_7_add", Cut(16, 48, 195_144, 35_147_552)),
             "full": ("", Cut(32, 576, 939_120, 54_896_576)),
@@ -145,10 +67,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="poor",
         int8_reason=_HARD,
     ),
-    _keras(
+    application(
         "mobilenet_v3_large",
         "MobileNetV3Large",
-        _SIGNED,
+        SIGNED,
         {
             "stride16": ("expanded_conv_11_add", Cut(16, 112, 803_640, 152_106_144)),
             "full": ("", Cut(32, 960, 2_996_352, 214_080_960)),
@@ -159,10 +81,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="poor",
         int8_reason=_HARD,
     ),
-    _keras(
+    application(
         "efficientnet_b0",
         "EfficientNetB0",
-        _STANDARD,
+        STANDARD,
         {
             "stride16": ("block5c_add", Cut(16, 112, 867_968, 243_416_128)),
             "full": ("top_activation", Cut(32, 1280, 4_049_564, 384_534_752)),
@@ -172,10 +94,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="poor",
         int8_reason=_SWISH,
     ),
-    _keras(
+    application(
         "efficientnet_v2_b0",
         "EfficientNetV2B0",
-        _STANDARD,
+        STANDARD,
         {
             "stride16": ("block5e_add", Cut(16, 112, 1_392_036, 527_293_440)),
             "full": ("top_activation", Cut(32, 1280, 5_919_312, 716_806_176)),
@@ -186,10 +108,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="poor",
         int8_reason=_SWISH,
     ),
-    _keras(
+    application(
         "vgg16",
         "VGG16",
-        _CAFFE,
+        CAFFE,
         {
             "stride16": ("block5_conv3", Cut(16, 512, 14_714_688, 15_346_630_656)),
             "full": ("block5_pool", Cut(32, 512, 14_714_688, 15_346_630_656)),
@@ -198,10 +120,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="good",
         int8_reason=_RELU,
     ),
-    _keras(
+    application(
         "vgg19",
         "VGG19",
-        _CAFFE,
+        CAFFE,
         {
             "stride16": ("block5_conv4", Cut(16, 512, 20_024_384, 19_508_428_800)),
             "full": ("block5_pool", Cut(32, 512, 20_024_384, 19_508_428_800)),
@@ -210,10 +132,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="good",
         int8_reason=_RELU,
     ),
-    _keras(
+    application(
         "xception",
         "Xception",
-        _SIGNED,
+        SIGNED,
         {
             "stride16": ("block13_sepconv1_act", Cut(16, 728, 14_060_376, 4_029_405_216)),
             "full": ("block14_sepconv2_act", Cut(32, 2048, 20_861_480, 4_550_831_072)),
@@ -224,10 +146,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="fair",
         int8_reason=_SEPARABLE,
     ),
-    _keras(
+    application(
         "inception_v3",
         "InceptionV3",
-        _SIGNED,
+        SIGNED,
         {
             "stride16": ("mixed7", Cut(16, 768, 8_975_264, 2_419_260_768)),
             "full": ("mixed10", Cut(32, 2048, 21_802_784, 2_835_873_120)),
@@ -238,10 +160,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="fair",
         int8_reason=_CONCATENATED,
     ),
-    _keras(
+    application(
         "inception_resnet_v2",
         "InceptionResNetV2",
-        _SIGNED,
+        SIGNED,
         {
             "stride16": ("block17_20_ac", Cut(16, 1088, 26_891_360, 5_604_330_336)),
             "full": ("conv_7b_ac", Cut(32, 1536, 54_336_736, 6_467_425_120)),
@@ -252,10 +174,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="fair",
         int8_reason=_CONCATENATED,
     ),
-    _keras(
+    application(
         "resnet50_v2",
         "ResNet50V2",
-        _SIGNED,
+        SIGNED,
         {
             "stride16": ("conv4_block6_preact_relu", Cut(16, 1024, 7_456_256, 2_654_912_512)),
             "full": ("post_relu", Cut(32, 2048, 23_564_800, 3_480_207_360)),
@@ -264,10 +186,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="fair",
         int8_reason=_PREACTIVATED,
     ),
-    _keras(
+    application(
         "nasnet_mobile",
         "NASNetMobile",
-        _SIGNED,
+        SIGNED,
         {
             "stride16": ("normal_concat_8", Cut(16, 528, 1_059_124, 380_012_736)),
             "full": ("", Cut(32, 1056, 4_269_716, 562_582_816)),
@@ -276,10 +198,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="fair",
         int8_reason=_SEPARABLE,
     ),
-    _keras(
+    application(
         "nasnet_large",
         "NASNetLarge",
-        _SIGNED,
+        SIGNED,
         {
             "stride16": ("normal_concat_12", Cut(16, 2016, 20_185_746, 6_720_708_192)),
             "full": ("", Cut(32, 4032, 84_916_818, 10_279_764_000)),
@@ -289,10 +211,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="fair",
         int8_reason=_SEPARABLE,
     ),
-    _keras(
+    application(
         "densenet121",
         "DenseNet121",
-        _STANDARD,
+        STANDARD,
         {
             "stride16": ("pool4_relu", Cut(16, 1024, 4_322_880, 2_626_011_136)),
             "full": ("relu", Cut(32, 1024, 7_037_504, 2_833_137_664)),
@@ -301,10 +223,10 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
         int8="fair",
         int8_reason=_CONCATENATED,
     ),
-    _keras(
+    application(
         "densenet201",
         "DenseNet201",
-        _STANDARD,
+        STANDARD,
         {
             "stride16": ("pool4_relu", Cut(16, 1792, 9_632_832, 3_637_559_296)),
             "full": ("relu", Cut(32, 1920, 18_321_984, 4_289_445_888)),

@@ -35,6 +35,7 @@ from allsub_edge.training.schedule import (
     phase_of,
     phases,
 )
+from allsub_edge.training.weight_average import WeightAverage
 
 RANGE_FIELDS: Final = 128
 """So many training fields show the range of each activation before it is rounded."""
@@ -87,7 +88,7 @@ class Trainer:
         )
         self._steps = steps_per_epoch(len(training.fields), self.config.batch_size)
         self._state = _State()
-        self._average: list[npt.NDArray[np.float32]] | None = None
+        self._average = WeightAverage(self.config.ema)
         self._kept: list[npt.NDArray[np.float32]] = []
         self._phase: Phase | None = None
         self._model: Any = network.model
@@ -136,7 +137,7 @@ class Trainer:
         if phase.name == INTEGERS:
             # From the best weights; their score knew no rounding and compares with none here.
             load_best(self.network, self.run)
-            self._average, self._state.best_score = None, math.inf
+            self._average.weights, self._state.best_score = None, math.inf
             self._model = simulated(
                 self.network,
                 self._some_fields(RANGE_FIELDS),
@@ -198,10 +199,10 @@ class Trainer:
                 sample_weight=weight if config.class_weights else None,
             )
             losses.append(float(np.ravel(loss)[0]))
-            self._update_average(epoch * self._steps + step)
+            self._average.update(self.network.model, epoch * self._steps + step)
             if progress is not None:
                 progress(epoch, step + 1, self._steps, float(np.mean(losses[-50:])))
-        score = self._with_average(self._settled_score)
+        score = self._average.within(self.network.model, self._settled_score)
         return {
             "epoch": epoch,
             "phase": phase_of(config, epoch).name,
@@ -233,28 +234,6 @@ class Trainer:
         result["score"] = round((result["plain_loss"] + result["shifted_loss"]) / 2, 5)
         return result
 
-    def _update_average(self, step: int) -> None:
-        """Exponential moving average of all weights, with a short memory at the start."""
-        weights = self.network.model.get_weights()
-        if self._average is None or self.config.ema == 0:
-            self._average = [np.array(w) for w in weights]
-            return
-        decay = min(self.config.ema, (1 + step) / (10 + step))
-        for average, weight in zip(self._average, weights, strict=True):
-            if np.issubdtype(average.dtype, np.floating):
-                average += (1 - decay) * (weight - average)
-
-    def _with_average(self, action: Callable[[], Any]) -> Any:
-        """Run ``action`` with the averaged weights in the network, then put the current back."""
-        if self._average is None:
-            return action()
-        current = self.network.model.get_weights()
-        self.network.model.set_weights(self._average)
-        try:
-            return action()
-        finally:
-            self.network.model.set_weights(current)
-
     def _save_best(self) -> None:
         self.run.write_arrays("best.npz", {f"w{i:04d}": w for i, w in enumerate(self._kept)})
 
@@ -264,7 +243,7 @@ class Trainer:
 
     def _save_checkpoint(self) -> None:
         arrays = {f"v{i:04d}": np.asarray(v.value) for i, v in enumerate(self._variables())}
-        for i, average in enumerate(self._average or []):
+        for i, average in enumerate(self._average.weights or []):
             arrays[f"a{i:04d}"] = average
         state = json.dumps(vars(self._state)).encode()
         arrays["state"] = np.frombuffer(state, dtype=np.uint8)
@@ -285,7 +264,8 @@ class Trainer:
             raise DataError("bad_run", f"{self.run.folder}: the checkpoint is of another network")
         for variable, value in zip(variables, stored, strict=True):
             variable.assign(value)
-        self._average = [np.array(arrays[k]) for k in sorted(arrays) if k.startswith("a")] or None
+        averages = [np.array(arrays[k]) for k in sorted(arrays) if k.startswith("a")]
+        self._average.weights = averages or None
         return True
 
 

@@ -12,8 +12,9 @@ pytest.importorskip("tensorflow", reason="the training extra is not installed")
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
 from allsub_edge.cli.main import main
 from allsub_edge.errors import DataError, UsageError
-from allsub_edge.evaluation import bootstrap, compare_page, output
+from allsub_edge.evaluation import bootstrap, output
 from allsub_edge.evaluation.compare import compare
+from allsub_edge.evaluation.compare_chart import timed
 from allsub_edge.evaluation.compare_page import markdown, page
 from allsub_edge.evaluation.evaluate import evaluate
 from allsub_edge.evaluation.pairs import compared, holm, mcnemar
@@ -91,7 +92,7 @@ def test_reports_alone_are_compared_without_times(evaluated: list[Path], tmp_pat
         shutil.copytree(copy / "evaluation", tmp_path / copy.name)
     found = compare([tmp_path / copy.name for copy in evaluated])
     assert all("report alone" in latency["how"] for latency in found["latency"])
-    assert compare_page._timed(found) is False
+    assert timed(found) is False
     assert "Accuracy against size" in page(found)
     (pair,) = found["pairs"]
     rights = [

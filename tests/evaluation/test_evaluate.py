@@ -20,9 +20,10 @@ from allsub_edge.classes import CITATION, CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.classifier import Classifier
 from allsub_edge.cli.main import main
 from allsub_edge.errors import DataError, UsageError
-from allsub_edge.evaluation import output, page
+from allsub_edge.evaluation import output
 from allsub_edge.evaluation.evaluate import Evaluation, evaluate
 from allsub_edge.evaluation.subject import ModelSubject, RunSubject, open_subject
+from allsub_edge.evaluation.worst import worst
 from allsub_edge.training.dataset import fingerprint, load_fields, read_dataset
 from allsub_edge.training.run import Run
 from tests.toy_model import manifest_dict, sealed
@@ -110,9 +111,9 @@ def test_the_page_holds_everything_and_fetches_nothing(found: Evaluation, tmp_pa
 
 
 def test_pictures_can_be_left_out(found: Evaluation) -> None:
-    without = page._worst(found.report, [])
+    without = worst(found.report, [])
     assert "image/jpeg" not in without and "<table" in without
-    assert "image/jpeg" in page._worst(found.report, found.pictures)
+    assert "image/jpeg" in worst(found.report, found.pictures)
 
 
 def test_the_verb_writes_into_the_run_and_says_the_main_things(
