@@ -24,6 +24,9 @@ anything: its bytes decide."""
 
 _DIGITS: Final = re.compile(r"([0-9]+)")
 
+_ANYWHERE: Final = re.compile(r"(?:^|(?<=/))(\*\*)(?:/|$)")
+"""``**`` as a whole part of a pattern."""
+
 
 @dataclass(frozen=True)
 class Item:
@@ -111,8 +114,7 @@ def _expand_one(text: str, recursive: bool) -> Iterator[Item]:
 
 
 def _expand_glob(pattern: str, recursive: bool) -> Iterator[Item]:
-    # pathlib's globs cannot start from an absolute pattern and drop a leading "./".
-    matches = list(glob.iglob(pattern, recursive=True))  # noqa: PTH207
+    matches = list(dict.fromkeys(_matches(pattern)))
     natural_order(matches)
     if not matches:
         yield _failed(pattern, "missing", "no file matches this pattern; check it")
@@ -125,6 +127,41 @@ def _expand_glob(pattern: str, recursive: bool) -> Iterator[Item]:
             yield from _expand_one(match, recursive)
     if empty:
         yield _failed(pattern, "no_fields", "this pattern matches folders only; name the files")
+
+
+def _matches(pattern: str) -> Iterator[str]:
+    """What a glob matches, some of it twice; ``**`` does not follow links to folders.
+
+    Python's own ``**`` follows them, and two links to the folder above make 2**40 names of it.
+    pathlib's does not, but cannot start from an absolute pattern and drops a leading "./".
+    """
+    anywhere = _ANYWHERE.search(pattern)
+    if anywhere is None:
+        yield from glob.iglob(pattern)  # noqa: PTH207
+        return
+    start, rest = pattern[: anywhere.start(1)], pattern[anywhere.end() :]
+    for base in glob.iglob(start) if glob.has_magic(start) else [start]:  # noqa: PTH207
+        for folder in _folders(base):
+            if rest:
+                yield from _matches(glob.escape(folder) + rest)
+            else:
+                yield from (folder, *glob.iglob(glob.escape(folder) + "*"))  # noqa: PTH207
+
+
+def _folders(folder: str) -> Iterator[str]:
+    """A folder ("" is the one at hand) and all below it, with a slash at the end of each."""
+    try:
+        with os.scandir(folder or ".") as entries:
+            below = [
+                os.path.join(folder, entry.name, "")  # noqa: PTH118
+                for entry in entries
+                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+            ]
+    except OSError:
+        return  # there is none, or it may not be listed: nothing in it matches
+    yield folder
+    for inner in below:
+        yield from _folders(inner)
 
 
 def _walk(folder: str, recursive: bool) -> Iterator[Item]:

@@ -83,6 +83,20 @@ def test_a_file_is_taken_whatever_it_is_called(tmp_path: Path) -> None:
     assert [item.source for item in expand(given) if item.path] == given
 
 
+def test_a_pattern_does_not_follow_links_to_folders(tmp_path: Path) -> None:
+    # Followed, two of them are every name of up to 40 steps: the test would not end.
+    touch(tmp_path, "s/1.png", "s/deep/2.png", "s/.hidden/3.png")
+    for name in ("up", "again"):
+        (tmp_path / "s" / name).symlink_to(tmp_path / "s", target_is_directory=True)
+    os.chdir(tmp_path)
+    found = [item.source for item in expand(["./**/*.png", "s/**/deep/*.png", "s/up/*.png"])]
+    assert found == ["./s/1.png", "./s/deep/2.png", "s/deep/2.png", "s/up/1.png"]
+    assert [item.error is None for item in expand(["nowhere/**", "s/**/nothing/*.png"])] == [
+        False,
+        False,
+    ]
+
+
 def test_links_do_not_lead_in_circles(tmp_path: Path) -> None:
     touch(tmp_path, "s/1.png")
     (tmp_path / "s" / "round.png").symlink_to(tmp_path / "s", target_is_directory=True)
