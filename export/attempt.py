@@ -51,6 +51,7 @@ class Plan:
         interfaces: names in ``graph.MODELS``.
         settings: of static int8 in ONNX; TFLite's calibrator knows minmax alone.
         gate: what a file may cost.
+        fused: run ``fuse``'s passes over ONNX graphs.
         explain: measure each layer's error of every static integer file, not only of refused ones.
         measured: measure latency and memory of what was written.
         threads: for that measurement.
@@ -62,6 +63,7 @@ class Plan:
     interfaces: tuple[str, ...] = ("field",)
     settings: Quantisation = field(default_factory=Quantisation)
     gate: Gate = field(default_factory=Gate)
+    fused: bool = True
     explain: bool = False
     measured: bool = True
     threads: int = 1

@@ -69,6 +69,7 @@ class OnnxMaker:
         folder: where working files go.
         say: takes one line for each stage.
         params: see ``fuse.fuse``.
+        fused: run its passes over what was converted.
     """
 
     def __init__(
@@ -79,9 +80,11 @@ class OnnxMaker:
         folder: Path,
         say: Say,
         params: Mapping[str, int | float] | None = None,
+        fused: bool = True,
     ) -> None:
         self._model, self._feeds, self._settings = model, feeds, settings
         self._folder, self._say, self._params = folder, say, params
+        self._passes = fused
         self._quantised: Path | None = None
         self._extractors = tflite_int8.extractor_names(model)
 
@@ -149,7 +152,7 @@ class OnnxMaker:
 
         made = onnx.ModelProto()
         made.CopyFrom(proto)
-        conversion["fused"] = fuse(made, self._params)
+        conversion["fused"] = fuse(made, self._params) if self._passes else []
         data: bytes = made.SerializeToString()
         return data
 
@@ -229,9 +232,10 @@ def makers_of(
     folder: Path,
     say: Say,
     params: Mapping[str, int | float] | None,
+    fused: bool = True,
 ) -> dict[str, Maker]:
     """Container -> its maker; arguments as :class:`OnnxMaker`."""
     return {
-        "onnx": OnnxMaker(model, feeds, settings, folder, say, params),
+        "onnx": OnnxMaker(model, feeds, settings, folder, say, params, fused),
         "tflite": TfliteMaker(model, feeds, folder, say),
     }

@@ -145,7 +145,7 @@ def _interface(
     feeds = [feed(one[None]) for one in material.calibration]
     with tempfile.TemporaryDirectory() as temporary:
         params = fusable(subject.about, interface)
-        makers = makers_of(model, feeds, plan.settings, Path(temporary), say, params)
+        makers = makers_of(model, feeds, plan.settings, Path(temporary), say, params, plan.fused)
         for step, name in enumerate(plan.formats, done + 1):
             started = perf_counter()
             entry = FORMATS[name]

@@ -2,13 +2,14 @@
 # Measures everything that docs/performance.md shows, on this machine, and writes it into the page:
 #   sh scripts/performance.sh DENSENET.onnx PLAIN.onnx MODEL...
 # DENSENET.onnx: made once by `python -m allsub_edge.benchmarks.densenet_int8 DENSENET.onnx`.
-# PLAIN.onnx:    an int8 file as it was converted, before export.fuse, to show what each pass brings;
+# PLAIN.onnx:    an int8 file as it was converted (`allsub-edge export RUN ... --formats onnx-int8
+#                --as-converted`), to show what each pass brings;
 #                FLOAT (a variable) names the float32 file of the obvious way, else the shipped one.
 # MODEL...:      what is measured; the first is told against the references.
 # Takes a quarter of an hour on 2 cores that do nothing else. Results stay in out/performance.
 set -eu
 cd "$(dirname "$0")/.."
-[ $# -ge 3 ] || { sed -n '2,8s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[ $# -ge 3 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 densenet=$1 plain=$2
 shift 2
 python=${PYTHON:-.venv-dev/bin/python}

@@ -100,7 +100,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="float32 ONNX file whose network the obvious way runs [the shipped one]",
     )
     parser.add_argument(
-        "--densenet", metavar="FILE", help="also measure this int8 DenseNet201, see docs"
+        "--densenet",
+        metavar="FILE",
+        help="also measure this DenseNet201 in int8, made by "
+        "python -m allsub_edge.benchmarks.densenet_int8 FILE",
     )
     parser.add_argument("--json", metavar="OUT", help="write the result here")
     parser.add_argument("--markdown", metavar="OUT", help="write the tables here [stdout]")

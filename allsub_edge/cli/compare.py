@@ -22,7 +22,7 @@ _EPILOG: Final[str] = """\
 examples:
   allsub-edge compare runs/first runs/second -o comparison
   allsub-edge compare runs/* --no-latency -o comparison
-  allsub-edge compare runs/first models/allsub-3-int8.onnx -o comparison
+  allsub-edge compare runs/first models/allsub-1-int8.onnx -o comparison
 """
 
 

@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         default=None,
         metavar="X",
-        help="prediction sets may miss the true class in this share of fields of each class",
+        help="prediction sets may miss the true class in this share of fields of each class [0.05]",
     )
     training.add_configuration(parser)
 

@@ -32,8 +32,8 @@ _EPILOG: Final[str] = """\
 examples:
   allsub-edge evaluate runs/first smears
   allsub-edge evaluate runs/first smears --quick              a third of the robustness grid
-  allsub-edge evaluate models/allsub-3-int8.onnx smears --split runs/first/split.csv
-  allsub-edge evaluate models/allsub-3-int8.onnx other-laboratory -o reports/other
+  allsub-edge evaluate models/allsub-1-int8.onnx smears --split runs/first/split.csv
+  allsub-edge evaluate models/allsub-1-int8.onnx other-laboratory -o reports/other
 """
 
 

@@ -27,7 +27,7 @@ formats (--formats takes names, onnx, tflite or all, joined by commas):
   onnx-int8-per-tensor   static int8 (QDQ), one weight scale for each layer
   tflite-float32, tflite-float16, tflite-dynamic, tflite-int8, tflite-int8-per-tensor
                          the same for LiteRT
-  tflite-int16x8         int16 activations, int8 weights; exact and 30 to 60 times slower
+  tflite-int16x8         int16 activations, int8 weights; as good as int8, 30 to 60 times slower
 
 python -m allsub_edge.export is this same command. Exit code: 0 every file was written, 1 some were
 not (the table says why), 2 usage, or the run or the data does not fit.
@@ -136,6 +136,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print how far each layer of the static integer files is off",
     )
+    parser.add_argument(
+        "--as-converted",
+        action="store_true",
+        help="leave out the passes that make ONNX files faster: the same answers, more slowly; for "
+        "python -m allsub_edge.benchmarks.steps, which shows what each pass brings",
+    )
     group = parser.add_argument_group("timing")
     group.add_argument("--threads", type=int, default=1, metavar="N", help="[%(default)s]")
     group.add_argument(
@@ -181,6 +187,7 @@ def run(args: argparse.Namespace) -> int:
             reduce_range=not args.full_range,
         ),
         gate=Gate(args.max_drop, args.no_new_misses),
+        fused=not args.as_converted,
         explain=args.explain,
         measured=not args.no_timing,
         threads=args.threads,

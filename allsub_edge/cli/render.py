@@ -85,5 +85,7 @@ def _pattern(name: str) -> str:
     if name.endswith("/") or Path(name).is_dir():
         return str(Path(name) / f"{LABEL}-{SEED}.png")
     if not name.lower().endswith(".png"):
-        raise UsageError("bad_output_path", f"{name}: only PNG is written; end it in .png")
+        raise UsageError(
+            "bad_output_path", f"{name}: only PNG is written: end it in .png, or in / for a folder"
+        )
     return name

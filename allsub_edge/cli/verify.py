@@ -28,7 +28,7 @@ Exit code: 0 same class and mask on every field (and within --max-difference), 1
 engine or the fields cannot be used.
 
 examples:
-  allsub-edge verify models/allsub-3-float32.onnx models/allsub-3-int8.tflite --data smears
+  allsub-edge verify models/allsub-1-float32.onnx models/allsub-1-int8.onnx --data smears
   allsub-edge verify old.onnx new.onnx --data smears --format json
 """
 

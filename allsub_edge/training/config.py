@@ -111,7 +111,10 @@ class TrainConfig:
     teacher_temperature: float = _option(
         2.0, "the teacher's and the own answers are softened by it before they are compared"
     )
-    seed: int = _option(1, "seed of initial weights, order and augmentation")
+    seed: int = _option(
+        1,
+        "seed of initial weights, order and augmentation, and of a split that is not given",
+    )
 
     def __post_init__(self) -> None:
         checks: list[tuple[bool, str]] = [

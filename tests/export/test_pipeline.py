@@ -27,6 +27,7 @@ from allsub_edge.engines.base import two_channels
 from allsub_edge.errors import DataError, ModelFileError, UsageError
 from allsub_edge.export import makers
 from allsub_edge.export.formats import FORMATS
+from allsub_edge.export.fuse import fuse_file
 from allsub_edge.export.pipeline import export_run, load_material
 from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
@@ -309,6 +310,14 @@ def test_a_file_that_lost_too_much_is_not_written(made: Made, tmp_path: Path) ->
     # Tried again with more and more layers in float, the worst first.
     assert tried[0] == () and [len(kept) for kept in tried[:4]] == [0, 1, 1, 1]
     assert tried[1][0] == max(refused["layers"], key=lambda x: x["own"])["layer"] or tried[1]
+
+
+def test_a_file_can_be_left_as_it_was_converted(made: Made, tmp_path: Path) -> None:
+    more = ["--formats", "onnx-float32", "--no-timing", "--as-converted"]
+    assert main(made.arguments(tmp_path, *more)) == 0
+    path = tmp_path / "toy-1-float32.onnx"
+    assert read(path).manifest.extra["conversion"]["fused"] == []
+    assert fuse_file(path)
 
 
 def test_layers_kept_in_float_can_save_a_file(made: Made, tmp_path: Path) -> None:

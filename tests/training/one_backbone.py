@@ -8,10 +8,10 @@ A process of its own for each, so that the peak memory is that of one network. V
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import resource
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -81,6 +81,10 @@ def measure(name: str, variant: str, size: int, batch: int) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m tests.training.one_backbone")
+    parser.add_argument("name")
+    parser.add_argument("variant", nargs="?", choices=VARIANTS, default="mask_pool")
+    parser.add_argument("size", nargs="?", type=int, default=96)
+    parser.add_argument("batch", nargs="?", type=int, default=4)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    given = [*sys.argv[1:], *["mask_pool", "96", "4"][len(sys.argv) - 2 :]]
-    print(json.dumps(measure(given[0], given[1], int(given[2]), int(given[3]))))
+    print(json.dumps(measure(**vars(parser.parse_args()))))
