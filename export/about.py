@@ -9,20 +9,33 @@ from pathlib import Path
 from typing import Any, Final
 
 from allsub_edge.classes import CITATION, CLASSES
+from allsub_edge.export import public_set
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.model_file.manifest import INPUTS, RESIZE, SCHEMA
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.run import Run
 
-INTENDED_USE: Final = (
+_INTENDED_USE: Final = (
     "Research on the automatic reading of peripheral blood smear fields for B-ALL subtypes, on "
-    "images like those of the public data set. Not a medical device; not for diagnosis."
+    "images like those {which}. Not a medical device; not for diagnosis."
 )
 GOLDEN_TOLERANCE: Final = 0.02
 """Allowed difference between engines and chips in a probability; rendered fields sit near the
 decision boundaries, where integer rounding shows most."""
 
-LICENCE: Final = "Apache-2.0 (starting weights: EfficientNet-Lite0, Apache-2.0)"
+_LITE: Final = "efficientnet_lite"
+
+
+def licence(config: TrainConfig) -> str:
+    """The licence of a run's weights, and of the weights that it started from."""
+    name = config.backbone
+    if config.weights == "none":
+        start = "random starting weights"
+    elif name.startswith(_LITE):
+        start = f"starting weights: EfficientNet-Lite{name.removeprefix(_LITE)}, Apache-2.0"
+    else:
+        start = f"starting weights: {name} under the licence of their authors"
+    return f"Apache-2.0 ({start})"
 
 
 def network_entries(config: TrainConfig) -> dict[str, Any]:
@@ -38,7 +51,7 @@ def network_entries(config: TrainConfig) -> dict[str, Any]:
         "fusion": config.fusion,
         "backbone": f"{config.backbone}/{config.cut}",
         "citation": CITATION,
-        "intended_use": INTENDED_USE,
+        "intended_use": _INTENDED_USE.format(which="it learned from"),
         "golden": {"renderer": "none/0", "tolerance": GOLDEN_TOLERANCE, "cases": []},
     }
 
@@ -53,8 +66,10 @@ def about_run(run: Run) -> dict[str, Any]:
     fitted = run.read_json("calibration.json")
     evaluation = run.read_json("evaluation.json")
     config = run.config()
+    which = "of the public data set" if public_set.as_known(run) else "it learned from"
     return {
         **network_entries(config),
+        "intended_use": _INTENDED_USE.format(which=which),
         "calibration": {
             "temperature": fitted["temperature"],
             "alpha": fitted["alpha"],
@@ -73,7 +88,7 @@ def about_run(run: Run) -> dict[str, Any]:
         "metrics": {
             "shortcut_background_colour": evaluation["shortcut_background_colour"],
         },
-        "licence": LICENCE,
+        "licence": licence(config),
     }
 
 

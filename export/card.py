@@ -9,25 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import allsub_edge
 from allsub_edge.classes import CITATION, CLASSES, CLINICAL_NAMES, NOT_A_MEDICAL_DEVICE
+from allsub_edge.export import public_set
+from allsub_edge.export.card_data import OUT_OF_FOLD, TEST, data_section
 from allsub_edge.export.material import Material, load_material
-from allsub_edge.export.subject import fold_runs
 from allsub_edge.export.table import Exported
 from allsub_edge.model_file.container import read
 from allsub_edge.model_file.manifest import Manifest
 from allsub_edge.training.metrics import Rate
 from allsub_edge.training.run import Run
-from allsub_edge.training.split import SplitRow, read_split
-
-TEST: Final = "test"
-OUT_OF_FOLD: Final = "out_of_fold"
-"""Entries of a manifest's metrics; a file has one of them."""
 
 
 def write_card(
@@ -59,17 +55,20 @@ def write_card(
     else:
         decisions = _decisions(models[-1], load_material(run, data))
     what = f"out of fold, {metrics['folds']} folds" if pooled else "test role"
+    fitted_on = "the folds' answers" if pooled else "the calibration role"
+    public = bool(public_set.as_known(run))
+    source = "The data set and the two-channel method" if public else "The two-channel method"
     parts = [
         f"# Model card: {main.name} {main.version}",
         NOT_A_MEDICAL_DEVICE,
         _what(main.to_dict()),
-        _data(run, main.to_dict(), note),
+        data_section(run, main.to_dict(), note),
         _metrics(models, what),
         _confusion(metrics["confusion"], f"{main.precision}, {what}"),
         decisions,
         *more,
-        _limits(main.to_dict(), "the folds' answers" if pooled else "the calibration role"),
-        f"## Citation\n\nThe data set and the two-channel method: {CITATION}",
+        _limits(main.to_dict(), fitted_on, public),
+        f"## Citation\n\n{source}: {CITATION}",
         f"## Licence\n\n{main.licence}. The images are not redistributed here.",
     ]
     return "\n\n".join(parts) + "\n"
@@ -101,12 +100,11 @@ def latency(rows: Sequence[Exported], where: str) -> str:
 
 def _rate(value: dict[str, Any] | None) -> str:
     if value is None or value["value"] is None:
-        return "none"
-    low, high = value["interval95"]
-    return (
-        f"{100 * value['value']:.2f} % ({100 * low:.2f} to {100 * high:.2f}; "
-        f"{value['count']} of {value['total']})"
-    )
+        return "-"
+    ends, interval = value["interval95"], "-"
+    if ends is not None and None not in ends:
+        interval = f"{100 * ends[0]:.2f} to {100 * ends[1]:.2f}"
+    return f"{100 * value['value']:.2f} % ({interval}; {value['count']} of {value['total']})"
 
 
 def _what(manifest: dict[str, Any]) -> str:
@@ -122,60 +120,6 @@ def _what(manifest: dict[str, Any]) -> str:
         "magnifications, marrow smears, single-cell crops; deciding between B-ALL and anything "
         "that is not one of the four classes."
     )
-
-
-def _data(run: Run, manifest: dict[str, Any], note: str) -> str:
-    training, metrics = manifest["training"], manifest["metrics"]
-    split = read_split(run.split_path)
-    if OUT_OF_FOLD in metrics:
-        parts = {
-            f"fold {number}": [r for r in read_split(fold.split_path).rows if r.role == TEST]
-            for number, fold in enumerate(fold_runs(run), 1)
-        }
-        head = "fold"
-        told = (
-            "The network of these files learned from all fields. The same configuration was "
-            "trained once more for each fold, on the other folds; each of those networks was "
-            "exported in the same format and answered the fields of its fold, whose groups it did "
-            "not learn from, with thresholds that the other folds gave. Every number below counts "
-            "those answers, of every field once: it tells what such a file does on groups it has "
-            "not seen, and was not measured on this very file, whose network no field is left to "
-            "judge. This file was compared with its own network on "
-            f"{metrics['parity_on_training_fields']['fields']} fields that it learned from: the "
-            f"same class on {100 * metrics['parity_on_training_fields']['same_top']:.2f} % of them."
-        )
-    else:
-        roles = ("train", "validation", "calibration", TEST)
-        parts = {role: [row for row in split.rows if row.role == role] for role in roles}
-        head = "role"
-        learned = "train and validation" if run.config().train_on_validation else "train"
-        told = (
-            f"The network learned from the roles {learned}; thresholds come from calibration; "
-            "every number below is from test."
-        )
-    return (
-        "## Data and protocol\n\n"
-        f"Part of the public data set `mehradaria/leukemia`, {len(split.rows)} fields. Split "
-        f"protocol `{training['protocol']}`, seed {training['seed']}: whole groups of "
-        "neighbouring file numbers, with byte-identical, near-identical and overlapping fields "
-        "kept together. There are no patient ids, so one patient may still be in two "
-        f"{head}s.\n\n" + _parts(head, parts) + f"\n\n{told} {note}\n\n"
-        "Known flaws of the data: one laboratory; classes photographed under different light, so "
-        "that background colour gives most of them away (baseline below); the scale bar differs "
-        "by class (training hides or replaces it); 1024x768 squashed to 224x224.\n\n"
-        f"Data fingerprint `{training['data_fingerprint'][:16]}`, split "
-        f"`{training['split_sha256'][:16]}`, versions "
-        + ", ".join(f"{k} {v}" for k, v in training["versions"].items())
-        + "."
-    )
-
-
-def _parts(head: str, parts: dict[str, list[SplitRow]]) -> str:
-    lines = [f"| {head} | fields | by class | groups |", "|---|---|---|---|"]
-    for name, rows in parts.items():
-        counts = ", ".join(f"{sum(r.label == c for r in rows)} {c}" for c in CLASSES)
-        lines.append(f"| {name} | {len(rows)} | {counts} | {len({r.group for r in rows})} |")
-    return "\n".join(lines)
 
 
 def _metrics(models: list[Path], what: str) -> str:
@@ -279,13 +223,14 @@ def _decisions_of_folds(found: dict[str, Any]) -> str:
     )
 
 
-def _limits(manifest: dict[str, Any], fitted_on: str) -> str:
+def _limits(manifest: dict[str, Any], fitted_on: str, public: bool) -> str:
     calibration = manifest["calibration"]
+    data = "one public data set from one laboratory" if public else "one data set"
     return (
         "## Limits\n\n"
-        "Trained and tested on one public data set from one laboratory. Nothing here says how it "
-        "does on another microscope, camera, stain or population. Thresholds were fitted on "
-        f"{fitted_on}: temperature {calibration['temperature']}, prediction sets for at "
-        f"most {100 * calibration['alpha']:.0f} % misses per class, domain distance at most "
+        f"Trained and tested on {data}. Nothing here says how it does on another microscope, "
+        f"camera, stain or population. Thresholds were fitted on {fitted_on}: temperature "
+        f"{calibration['temperature']}, prediction sets for at most "
+        f"{100 * calibration['alpha']:.0f} % misses per class, domain distance at most "
         f"{calibration['domain_threshold']}."
     )

@@ -34,7 +34,7 @@ from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.model_file.container import embed_manifest, parse
 from allsub_edge.model_file.manifest import Manifest
 from allsub_edge.training.calibrate import softmax
-from allsub_edge.training.crossfit import ANSWERS
+from allsub_edge.training.out_of_fold import ANSWERS
 from allsub_edge.training.run import Run
 from allsub_edge.training.split import read_split
 
@@ -50,6 +50,10 @@ class _Part:
     status: list[str]
     sets: list[list[bool]]
     share: float | None
+
+
+_Parts = dict[tuple[str, tuple[int, ...]], list[_Part | Exception]]
+"""Format and layers kept in float -> what each fold said, or why it could not."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ class OutOfFold:
         self._source, self._formats, self._interface = source, formats, interface
         self._settings, self._say = settings, say
         self._folds: dict[int, _Fold] = {}
-        self._parts: dict[tuple[str, tuple[int, ...]], list[_Part | Exception]] = {}
+        self._parts: _Parts = {}
 
     def pooled(self, entry: Format, kept: Sequence[int] = ()) -> Pooled:
         """The answers of one format's files.
@@ -92,20 +96,35 @@ class OutOfFold:
             kept: places in ``Maker.layers`` of the convolutions that stay in float.
 
         Raises:
-            ModelFileError, and what a converter raises: a fold's file cannot be made.
+            AllsubError, and what a converter raises: a fold cannot be opened, or its file not be
+                made.
         """
         key = (entry.name, tuple(kept))
         if key not in self._parts:
             wanted = [entry.name] if kept else list(self._formats)
-            for number, run in enumerate(self._source.runs, 1):
-                self._open(number, run, wanted, tuple(kept))
+            self._parts |= self._answered(wanted, tuple(kept))
         parts = self._parts[key]
         for part in parts:
             if isinstance(part, Exception):
                 raise part
         return self._joined([part for part in parts if isinstance(part, _Part)])
 
-    def _open(self, number: int, run: Run, formats: list[str], kept: tuple[int, ...]) -> None:
+    def _answered(self, formats: list[str], kept: tuple[int, ...]) -> _Parts:
+        """What every fold says in each format; one error for all formats if a fold fails."""
+        found: _Parts = {(name, kept): [] for name in formats}
+        try:
+            for number, run in enumerate(self._source.runs, 1):
+                for name, part in self._open(number, run, formats, kept).items():
+                    found[name, kept].append(part)
+        # Whatever it is: a format must not be judged on the folds before this one alone.
+        except Exception as error:
+            return {key: [error] for key in found}
+        return found
+
+    def _open(
+        self, number: int, run: Run, formats: list[str], kept: tuple[int, ...]
+    ) -> dict[str, _Part | Exception]:
+        found: dict[str, _Part | Exception] = {}
         count = len(self._source.runs)
         subject = open_run(run.folder, self._source.data, self._source.calibration, _silent)
         if number not in self._folds:
@@ -118,16 +137,15 @@ class OutOfFold:
             makers = makers_of(model, feeds, self._settings, Path(folder), _silent, params)
             for name in formats:
                 self._say(f"fold {number} of {count}: {name} answers {len(subject.material.test)}")
-                found: _Part | Exception
                 try:
                     entry = FORMATS[name]
-                    found = self._part(subject, entry, makers[entry.container], kept, number)
+                    found[name] = self._part(subject, entry, makers[entry.container], kept, number)
                 # Converters raise whatever they like; the caller asks for the format and gets it.
                 except Exception as error:
-                    found = error
-                self._parts.setdefault((name, kept), []).append(found)
+                    found[name] = error
         del makers, model, subject
         gc.collect()
+        return found
 
     def _part(
         self, subject: Subject, entry: Format, maker: Maker, kept: tuple[int, ...], number: int
@@ -159,6 +177,11 @@ class OutOfFold:
         )
 
     def _joined(self, parts: list[_Part]) -> Pooled:
+        count = len(self._source.runs)
+        if not len(parts) == len(self._folds) == count:
+            raise ModelFileError(
+                "bad_folds", f"{len(parts)} of {count} folds answered: not every field is judged"
+            )
         folds = [self._folds[number] for number in sorted(self._folds)]
         labels = np.concatenate([fold.labels for fold in folds])
         reference = _concatenated([fold.reference for fold in folds])

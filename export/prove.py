@@ -63,10 +63,13 @@ class Gate:
                 )
             return ""
         reasons = []
-        drop = before["accuracy"]["value"] - after["accuracy"]["value"]
-        # Written so that a NaN counts as too far.
-        if not drop <= self.max_drop or not np.isfinite(parity.largest_probability_difference):
-            reasons.append(f"loses {100 * drop:.2f} points")
+        lost = before["accuracy"]["count"] - after["accuracy"]["count"]
+        fields = after["accuracy"]["total"]
+        # In fields, not in rates: as floats 0.994 - 0.992 is more than 0.002.
+        near = fields > 0 and lost <= self.max_drop * fields + 1e-6
+        if not near or not np.isfinite(parity.largest_probability_difference):
+            points = 100 * lost / fields if fields else np.nan
+            reasons.append(f"loses {points:.2f} points")
         if self.no_new_misses and parity.new_missed:
             reasons.append(f"newly misses {parity.new_missed} ALL")
         if not parity.masks_equal:

@@ -39,6 +39,9 @@ examples:
       --calibration my-microscope/ --calibration-method percentile
 """
 
+# The formats that a card speaks of; the last one written is the one that a device gets.
+_CARD_FORMATS: Final = ("onnx-float32", "tflite-int8", "onnx-int8")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments of ``export``."""
@@ -67,7 +70,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where table, JSON and plot go [a folder validation/ in --out]",
     )
     parser.add_argument(
-        "--card", type=Path, metavar="FILE.md", help="also write the model card (Markdown)"
+        "--card",
+        type=Path,
+        metavar="FILE.md",
+        help="also write the model card (Markdown) of the field files among "
+        + ", ".join(_CARD_FORMATS),
     )
     parser.add_argument(
         "--card-note", default="", metavar="TEXT", help="what the card's reader must know besides"
@@ -153,7 +160,8 @@ def run(args: argparse.Namespace) -> int:
     """Export; returns 0, or 1 if a format was not written.
 
     Raises:
-        UsageError: the extra ``export`` is not installed, or a format is unknown.
+        UsageError: the extra ``export`` is not installed, a format is unknown, or a card is asked
+            for of formats that it cannot speak of.
         DataError: the run is unfinished or the data is another.
         ModelFileError: the network cannot be converted.
     """
@@ -172,6 +180,12 @@ def run(args: argparse.Namespace) -> int:
     from allsub_edge.export.formats import INTERFACES, chosen
 
     formats = chosen(args.formats)
+    speakable = args.interfaces != "two-channel" and set(formats) & set(_CARD_FORMATS)
+    if args.card is not None and not speakable:
+        raise UsageError(
+            "usage",
+            f"--card needs the interface field and one of the formats {', '.join(_CARD_FORMATS)}",
+        )
     from allsub_edge.export.onnx_int8 import Quantisation
     from allsub_edge.export.pipeline import Gate, Plan, export_subject, open_run, report
     from allsub_edge.export.table import WRITTEN, layer_table, text_table
@@ -207,23 +221,21 @@ def run(args: argparse.Namespace) -> int:
                 print(f"\n{layer_table(row)}")
     print(f"\n{text_table(rows)}\ntable, JSON and plot: {table.parent}")
     written = [row for row in rows if row.status == WRITTEN]
-    if args.card is not None and written:
+    files = [row for row in written if row.format in _CARD_FORMATS and row.interface == "field"]
+    if args.card is not None and files:
         from allsub_edge.atomic import write_text
         from allsub_edge.benchmarks import machine
         from allsub_edge.export.card import latency, write_card
 
-        # The card speaks of few files; the last one is the one that a device gets.
-        order = {"onnx-float32": 1, "tflite-int8": 2, "onnx-int8": 3}
-        shown = sorted(written, key=lambda row: order.get(row.format, 0))
-        files = [row.path for row in shown if row.format in order and row.interface == "field"]
-        if not files:
-            raise UsageError("usage", "--card needs one of the formats " + ", ".join(order))
-        where = machine.in_words(machine.describe())
-        timed = latency([row for row in shown if row.path in files], where)
+        files.sort(key=lambda row: _CARD_FORMATS.index(row.format))
+        timed = latency(files, machine.in_words(machine.describe()))
         sections = [*more, timed] if timed else more
-        card = write_card(files, args.run_folder, args.data, args.card_note, sections)
+        paths = [row.path for row in files]
+        card = write_card(paths, args.run_folder, args.data, args.card_note, sections)
         write_text(args.card, card)
         print(f"card: {args.card}")
+    elif args.card is not None:
+        print("card: not written, because no file that it speaks of was")
     if written:
         print(f"try it: allsub-edge infer FIELD --model {written[-1].path}")
     return 0 if len(written) == len(rows) else 1

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -117,7 +118,13 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
+        unbounded = [
+            name
+            for name, value in self.to_dict().items()
+            if isinstance(value, float) and not math.isfinite(value)
+        ]
         checks: list[tuple[bool, str]] = [
+            (not unbounded, f"{', '.join(unbounded)} must be a finite number"),
             (self.fusion in FUSIONS, f"fusion must be one of {', '.join(FUSIONS)}"),
             (self.epochs >= 1, "epochs must be at least 1"),
             (0 <= self.head_epochs <= self.epochs, "head_epochs must lie between 0 and epochs"),
@@ -132,6 +139,13 @@ class TrainConfig:
             (0 <= self.ema < 1, "ema must lie in [0, 1)"),
             (0 <= self.dropout < 1, "dropout must lie in [0, 1)"),
             (0 <= self.label_smoothing < 1, "label_smoothing must lie in [0, 1)"),
+            (0 <= self.validation_gain < 1, "validation_gain must lie in [0, 1)"),
+            (self.weight_decay >= 0, "weight_decay must be at least 0"),
+            (self.dense >= 1, "dense must be at least 1"),
+            (self.frozen_blocks >= 0, "frozen_blocks must be at least 0"),
+            (self.warmup_steps >= 0, "warmup_steps must be at least 0"),
+            (self.patience >= 1, "patience must be at least 1"),
+            (0 <= self.seed < 2**32, "seed must lie in 0 to 4294967295"),
             (self.recalibrate >= 0, "recalibrate must be at least 0"),
             (self.settle >= 0, "settle must be at least 0"),
             (self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}"),

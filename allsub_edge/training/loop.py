@@ -40,6 +40,9 @@ from allsub_edge.training.weight_average import WeightAverage
 RANGE_FIELDS: Final = 128
 """So many training fields show the range of each activation before it is rounded."""
 
+TUNED: Final = "tuned.npz"
+"""The weights that the integer epochs start from, as long as the training goes on."""
+
 Progress = Callable[[int, int, int, float], None]
 """Called after each step with (epoch, step, steps in the epoch, running loss)."""
 
@@ -117,6 +120,9 @@ class Trainer:
             self._state.epoch += 1
             self._save_checkpoint()
             self.run.write_json("history.json", self._state.history)
+        # A kill between the last checkpoint and this file would leave it an epoch short.
+        self.run.write_json("history.json", self._state.history)
+        (self.run.folder / TUNED).unlink(missing_ok=True)
         load_best(self.network, self.run)
         return self._state.history
 
@@ -135,8 +141,11 @@ class Trainer:
             return
         self._phase = phase
         if phase.name == INTEGERS:
-            # From the best weights; their score knew no rounding and compares with none here.
-            load_best(self.network, self.run)
+            # From the best weights; their score knew no rounding and compares with none here. They
+            # are kept apart: a kill after this phase's first best would leave that in their place.
+            if not (self.run.folder / TUNED).is_file():
+                self.run.write_arrays(TUNED, self.run.read_arrays("best.npz"))
+            _load(self.network, self.run, TUNED)
             self._average.weights, self._state.best_score = None, math.inf
             self._model = simulated(
                 self.network,
@@ -280,7 +289,11 @@ def load_best(network: TwoChannelNetwork, run: Run) -> None:
     Raises:
         DataError: the run has none yet, or they are of another network.
     """
-    arrays = run.read_arrays("best.npz")
+    _load(network, run, "best.npz")
+
+
+def _load(network: TwoChannelNetwork, run: Run, name: str) -> None:
+    arrays = run.read_arrays(name)
     try:
         network.model.set_weights([arrays[k] for k in sorted(arrays)])
     except ValueError as error:

@@ -13,10 +13,12 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import numpy.typing as npt
@@ -108,7 +110,8 @@ class Run:
                 "incomplete_run",
                 f"{path}: missing; finish the run with: allsub-edge train --resume {self.folder}",
             ) from None
-        except (OSError, ValueError) as error:
+        # What numpy and zipfile raise for an empty, a cut and a changed file.
+        except (OSError, ValueError, EOFError, BadZipFile, zlib.error) as error:
             raise DataError("bad_run", f"{path}: unreadable ({error})") from error
 
     def config(self) -> TrainConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -60,9 +60,22 @@ def make_masks(fields: npt.NDArray[np.uint8], recipe: str) -> npt.NDArray[np.uin
 
 
 def open_session(
-    data: Path, run: Run, config: TrainConfig, split_file: Path | None, say: Say
+    data: Path,
+    run: Run,
+    config: TrainConfig,
+    split_file: Path | None,
+    say: Say,
+    needed: Sequence[str] = (),
 ) -> Session:
     """Read the data, take or make the split, store both with the configuration.
+
+    Args:
+        data: folder of labelled fields.
+        run: where both are stored, or what was begun before.
+        config: what is trained.
+        split_file: a split to use instead of a new one.
+        say: takes one line for each stage.
+        needed: roles that must have fields, beside ``train``.
 
     Raises:
         DataError: the data, the split or an earlier run in the folder does not fit.
@@ -83,6 +96,7 @@ def open_session(
     else:
         split = read_split(split_file) if split_file else _new_split(data, samples, config, say)
     split.check(samples)
+    _check_roles(split, config, needed)
     if config.teacher:
         check_teacher(config, split)
     say(f"loading {len(samples)} fields")
@@ -108,6 +122,22 @@ def open_session(
             },
         )
     return session
+
+
+def _check_roles(split: Split, config: TrainConfig, needed: Sequence[str]) -> None:
+    """What would otherwise stop a training at its beginning, or only after its last epoch."""
+    learned = {"train", *(["validation"] if config.train_on_validation else [])}
+    for name in CLASSES:
+        if not any(row.role in learned and row.label == name for row in split.rows):
+            raise DataError("no_fields", f"no training field of class {name} in the split")
+    empty = [role for role in needed if not any(row.role == role for row in split.rows)]
+    if empty:
+        raise DataError(
+            "no_fields",
+            f"no field of the split has role {' or '.join(empty)}, and a training needs some: make "
+            "another with allsub-edge split (--validation may be 0 only with train-on-validation), "
+            "or train without fixed roles: allsub-edge crossfit",
+        )
 
 
 def check_continues(run: Run, config: TrainConfig) -> None:

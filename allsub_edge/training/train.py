@@ -59,7 +59,10 @@ def train(
     """
     run = Run(out)
     keras.utils.set_random_seed(config.seed)
-    session = open_session(data, run, config, split_file, say)
+    needed = ["calibration", "test"]
+    if not config.train_on_validation:
+        needed.insert(0, "validation")
+    session = open_session(data, run, config, split_file, say, needed)
     network = fit(
         session, None if config.train_on_validation else session.part("validation"), progress, say
     )

@@ -9,6 +9,7 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,12 +21,14 @@ pytest.importorskip("tf2onnx", reason="the export extra is not installed")
 from allsub_edge.atomic import write_bytes
 from allsub_edge.classes import CLASSES
 from allsub_edge.cli.main import main
-from allsub_edge.errors import DataError
+from allsub_edge.errors import DataError, ModelFileError
+from allsub_edge.export import formats as known
 from allsub_edge.export import out_of_fold
 from allsub_edge.export.material import load_material
+from allsub_edge.export.onnx_int8 import Quantisation
 from allsub_edge.export.parity import Parity
 from allsub_edge.export.pooled import Pooled
-from allsub_edge.export.subject import fold_runs
+from allsub_edge.export.subject import FoldSource, fold_runs
 from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
 from allsub_edge.model_file.container import read
@@ -156,7 +159,12 @@ def test_the_reports_and_the_card_tell_whose_answers_these_are(made: Made) -> No
     card = (made.models / "CARD.md").read_text()
     assert "| out of fold, 2 folds | float32, onnx | int8, tflite | int8, onnx |" in card
     assert "| fold 2 | 12 |" in card and "## Confusion matrix, int8, out of fold" in card
-    assert "was not measured on this very file" in card
+    assert "on unseen groups. This very file cannot be measured: its network has seen" in card
+    # Rendered fields: the public data set and what is known of it are not named.
+    assert "\n\nA data set of 24 fields in 24 groups. Split protocol" in card
+    assert "2 folds, each of them in every class one run of neighbouring whole groups, cut" in card
+    assert "Trained and tested on one data set." in card and "like those it learned from" in card
+    assert not any(word in card for word in ("mehradaria", "public", "laboratory", "1024x768"))
     assert "| accuracy, fold 2 |" in card and "| accuracy, fold 3 |" not in card
     assert ("## Latency" in card) is ("--no-timing" not in LOOSE)
     assert "test role" not in card and "calibration role" not in card
@@ -209,6 +217,56 @@ def test_a_format_that_fails_on_unseen_fields_is_not_written(made: Made, tmp_pat
     assert report["rows"][1]["note"].startswith("spoiled (out of fold)")
     # The folds' files are made again with the same layers in float.
     assert [len(places) for places in asked] == [0, 1]
+
+
+def test_a_fold_that_cannot_be_opened_fails_every_format(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = np.full((4, 4), 0.25, np.float32), np.ones(4), np.ones((4, 2, 2))
+    fields = SimpleNamespace(labels=np.arange(4), test=[None] * 4, calibration=[])
+    about = {"recipe": {"name": "cells"}}
+    subject = SimpleNamespace(
+        material=fields, network=None, temperature=1.0, domain={}, about=about
+    )
+    opened: list[str] = []
+
+    def open_run(folder: Path, *rest: Any) -> Any:
+        opened.append(folder.name)
+        if folder.name == broken:
+            raise DataError("bad_calibration", "a field of it is damaged")
+        return subject
+
+    part = out_of_fold._Part(answer, {}, ["ok"] * 4, [[True] * 4] * 4, 1.0)
+    monkeypatch.setattr(out_of_fold, "open_run", open_run)
+    monkeypatch.setattr(out_of_fold, "_stored", lambda *rest: answer)
+    monkeypatch.setattr(out_of_fold, "MODELS", {"field": lambda *rest: None})
+    monkeypatch.setattr(out_of_fold, "fusable", lambda *rest: None)
+    monkeypatch.setattr(out_of_fold, "makers_of", lambda *rest: {"onnx": None, "tflite": None})
+    monkeypatch.setattr(out_of_fold.OutOfFold, "_part", lambda *rest: part)
+    names = ["onnx-int8", "tflite-int8"]
+    runs = tuple(Run(tmp_path / f"fold{number}") for number in (1, 2, 3))
+
+    def judge() -> out_of_fold.OutOfFold:
+        source = FoldSource(runs, tmp_path)
+        return out_of_fold.OutOfFold(source, names, "field", Quantisation(), lambda line: None)
+
+    broken = "fold3"
+    folds = judge()
+    for name in names:
+        with pytest.raises(DataError, match="a field of it is damaged"):
+            folds.pooled(known.FORMATS[name])
+    assert opened == ["fold1", "fold2", "fold3"]
+    broken, folds = "", judge()
+    for name in names:
+        pooled = folds.pooled(known.FORMATS[name])
+        assert len(pooled.labels) == 12 and pooled.metrics()["out_of_fold"]["folds"] == 3
+
+
+def test_answers_of_too_few_folds_are_not_joined(tmp_path: Path) -> None:
+    source = FoldSource((Run(tmp_path / "fold1"), Run(tmp_path / "fold2")), tmp_path)
+    judge = out_of_fold.OutOfFold(source, ["onnx-int8"], "field", Quantisation(), print)
+    with pytest.raises(ModelFileError, match="0 of 2 folds answered"):
+        judge._joined([])
 
 
 def test_a_final_run_without_its_folds_cannot_be_judged(made: Made, tmp_path: Path) -> None:

@@ -88,6 +88,21 @@ def test_names_and_numbers(train: Callable[..., str], tmp_path: Path) -> None:
     assert "my.toml: configuration: unknown key 'bacth_size'; did you mean batch_size?" in line
 
 
+def test_a_split_without_a_role_or_a_class_to_learn(
+    train: Callable[..., str], data: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "split.csv"
+    make_split = ["split", str(data), "-o", str(path), "--seed", "1"]
+    assert main([*make_split, "--calibration", "0"]) == 0
+    assert "no field of the split has role calibration" in train("--split", str(path))
+    assert main([*make_split, "--validation", "0"]) == 0
+    assert "no field of the split has role validation" in train("--split", str(path))
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join(r.replace(",train", ",test") if "Pro" in r else r for r in rows))
+    line = train("--split", str(path), "--train-on-validation")
+    assert "no training field of class Pro" in line
+
+
 def test_fewer_groups_than_folds(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -41,6 +41,14 @@ def test_older_runs_take_defaults_for_new_keys() -> None:
         ({"precision": "int4"}, "precision must be one of float32"),
         ({"teacher_weight": 1.5}, "teacher_weight"),
         ({"recalibrate": -1}, "recalibrate"),
+        ({"seed": -1}, "seed"),
+        ({"dense": 0}, "dense"),
+        ({"patience": 0}, "patience"),
+        ({"warmup_steps": -5}, "warmup_steps"),
+        ({"frozen_blocks": -1}, "frozen_blocks"),
+        ({"weight_decay": float("nan")}, "weight_decay must be a finite number"),
+        ({"validation_gain": 1.0}, "validation_gain"),
+        ({"head_learning_rate": float("inf")}, "head_learning_rate must be a finite number"),
     ],
 )
 def test_a_wrong_value_is_named(values: dict[str, object], named: str) -> None:

@@ -17,7 +17,7 @@ from allsub_edge.errors import DataError, UsageError
 from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
 from allsub_edge.quality import measure
-from allsub_edge.training import backbones, crossfit, session
+from allsub_edge.training import backbones, crossfit, out_of_fold, session
 from allsub_edge.training.calibrate import softmax
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.run import Run
@@ -64,7 +64,7 @@ def test_a_fold_learns_from_all_other_groups_and_the_final_from_everything(made:
 
 
 def test_thresholds_and_rates_come_from_the_answers_of_the_folds(made: Path) -> None:
-    parts = [Run(made / f"fold{n}").read_arrays(crossfit.ANSWERS) for n in (1, 2)]
+    parts = [Run(made / f"fold{n}").read_arrays(out_of_fold.ANSWERS) for n in (1, 2)]
     logits = np.concatenate([part["logits_plain"] for part in parts])
     assert logits.shape == (48, 4)
     assert not np.allclose(logits, np.concatenate([p["logits_gains_20"] for p in parts]))
@@ -97,7 +97,7 @@ def test_a_fold_is_a_complete_run_judged_by_the_other_folds(made: Path) -> None:
 
 
 def test_the_domain_reaches_as_far_as_the_farthest_fold() -> None:
-    found = crossfit.OutOfFold(
+    found = out_of_fold.OutOfFold(
         logits={},
         labels=np.zeros(300, np.int64),
         distance=np.repeat(np.float32([1.0, 5.0, 2.0]), 100),
@@ -105,8 +105,8 @@ def test_the_domain_reaches_as_far_as_the_farthest_fold() -> None:
         fold=np.repeat([0, 1, 2], 100),
         quality=[],
     )
-    assert crossfit._reach(found, found.fold >= 0) == 5
-    assert crossfit._reach(found, found.fold != 1) == 2, "the fold that is judged has no say"
+    assert out_of_fold.reach(found, found.fold >= 0) == 5
+    assert out_of_fold.reach(found, found.fold != 1) == 2, "the fold that is judged has no say"
 
 
 def test_the_rates_of_a_fold_do_not_use_its_own_thresholds() -> None:
@@ -116,16 +116,16 @@ def test_the_rates_of_a_fold_do_not_use_its_own_thresholds() -> None:
     labels = np.tile(np.arange(4), 20).astype(np.int64)
     sure = 20 * np.eye(4, dtype=np.float32)[labels[:40]]
     logits = np.concatenate([sure, 3 * rng.normal(size=(40, 4)).astype(np.float32)])
-    found = crossfit.OutOfFold(
-        logits=dict.fromkeys(crossfit.SPREADS, logits),
+    found = out_of_fold.OutOfFold(
+        logits=dict.fromkeys(out_of_fold.SPREADS, logits),
         labels=labels,
         distance=np.repeat(np.float32([1.0, 9.0]), 40),
         shortcut=np.zeros(80, np.int64),
         fold=np.repeat([0, 1], 40),
         quality=[measure(render_field(1), np.ones((224, 224), np.uint8), 0.0)] * 80,
     )
-    limits = [crossfit._limits(found, found.fold != fold, 0.1) for fold in (0, 1)]
-    result = crossfit.evaluation(found, limits, np.ones(80, bool))
+    limits = [out_of_fold.limits_on(found, found.fold != fold, 0.1) for fold in (0, 1)]
+    result = out_of_fold.evaluation(found, limits, np.ones(80, bool))
     assert result["within_domain"]["count"] == 40, "fold 1 lies beyond what fold 0 calls near"
     assert sum(rate["count"] for rate in result["coverage"].values()) < 70
     assert result["shortcut_background_colour"]["count"] == 20
@@ -203,6 +203,36 @@ def test_other_starting_weights_under_the_same_name_are_refused(
         session.open_session(data, run, config, None, lambda line: None)
     finally:
         began.write_text(stored)
+
+
+def test_what_lies_there_of_another_crossfit_is_noticed_before_any_training(
+    data: Path, made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
+
+    def attempt(folder: Path, folds: int = 2, **changes: object) -> None:
+        config = dataclasses.replace(CONFIG, **changes)
+        crossfit.crossfit(folder, made, config, folds=folds, alpha=0.2, say=lambda line: None)
+
+    with pytest.raises(UsageError, match="the folds were cut otherwise"):
+        attempt(data, folds=3)
+    (made / "fold3").mkdir()
+    try:
+        with pytest.raises(UsageError, match="holds more than 2 folds"):
+            attempt(data)
+    finally:
+        (made / "fold3").rmdir()
+    changed = Path(shutil.copytree(data, tmp_path / "changed"))
+    write_bytes(changed / "Pro" / "WBC-Pro-001.png", encode_png(render_field(99, "Pro")))
+    with pytest.raises(DataError, match=r"not the fields that .*fold1 began with"):
+        attempt(changed)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 5.0, -0.1, float("nan")])
+def test_a_share_out_of_range_is_refused(data: Path, tmp_path: Path, alpha: float) -> None:
+    with pytest.raises(UsageError, match="alpha"):
+        crossfit.crossfit(data, tmp_path / "x", CONFIG, alpha=alpha, say=lambda line: None)
+    assert not (tmp_path / "x").exists()
 
 
 def test_too_few_groups_for_the_folds(data: Path, tmp_path: Path) -> None:

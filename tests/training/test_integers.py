@@ -190,6 +190,29 @@ def test_integer_epochs_follow_and_a_killed_training_goes_on_alike(
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_kill_after_the_first_rounded_best_does_not_change_where_rounding_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_trainer(tmp_path / "whole", CONFIG).fit()
+    store = Trainer._save_checkpoint
+
+    def killed(trainer: Trainer) -> None:
+        if trainer._state.epoch == CONFIG.epochs + 1:
+            raise KeyboardInterrupt
+        store(trainer)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Trainer, "_save_checkpoint", killed)
+        toy_trainer(tmp_path / "killed", CONFIG).fit()
+    toy_trainer(tmp_path / "killed", CONFIG).fit()
+    for name in ("whole", "killed"):
+        assert not (tmp_path / name / "tuned.npz").exists()
+    for a, b in zip(
+        kept_weights(tmp_path / "whole"), kept_weights(tmp_path / "killed"), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_without_patience_left_the_rounding_still_gets_its_epochs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,25 @@ def test_a_killed_training_ends_with_the_same_weights(tmp_path: Path) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+def test_a_kill_before_the_last_line_of_the_history_loses_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(CONFIG, epochs=2)
+    write = Run.write_json
+
+    def killed(run: Run, name: str, value: list[object]) -> None:
+        if name == "history.json" and len(value) == 2:
+            raise KeyboardInterrupt
+        write(run, name, value)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Run, "write_json", killed)
+        toy_trainer(tmp_path, config).fit()
+    assert len(Run(tmp_path).read_json("history.json")) == 1
+    toy_trainer(tmp_path, config).fit()
+    assert [entry["epoch"] for entry in Run(tmp_path).read_json("history.json")] == [0, 1]
+
+
 def test_training_learns_and_leaves_frozen_parts_alone(tmp_path: Path) -> None:
     # So few steps teach little: with settled statistics the first epoch would be kept.
     trainer = toy_trainer(tmp_path, replace(CONFIG, settle=0))
@@ -99,5 +118,11 @@ def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     run.write_arrays("best.npz", {"w0000": np.zeros(3, np.float32)})
     with pytest.raises(DataError, match="another network"):
         load_best(build_network(CONFIG), run)
+    path = tmp_path / "best.npz"
+    whole = path.read_bytes()
+    for damaged in (b"", whole[: len(whole) // 2], whole.replace(b"NUMPY", b"NVMPY")):
+        path.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"best\.npz: unreadable"):
+            load_best(build_network(CONFIG), run)
     with pytest.raises(DataError, match="--resume"):
         load_best(build_network(CONFIG), Run(tmp_path / "empty"))
