@@ -10,7 +10,8 @@ blanks are chosen so that they look as ordinary as possible:
 ``segmented_only``  branches: the original channel is empty glass in one colour.
                     mask_pool: everything but the cells is empty glass before the extractor.
 ``field_mean``      the first half of the pooled features (original, or the field's pool) is
-                    replaced by its mean over other fields.
+                    replaced by its mean over the calibration role, or over the evaluated fields
+                    where there is none, as in a cross-fit.
 ``cells_mean``      the same for the second half (segmented, or the pool over the cells).
 
 Two more change the picture and leave the network whole, so a model file can be asked too:
@@ -55,6 +56,22 @@ NOTE: Final[str] = (
 def count(subject: Subject) -> int:
     """Conditions beside ``both``."""
     return len(NAMES) - 1 if isinstance(subject, RunSubject) else 2
+
+
+def means(subject: Subject, held: int) -> str | None:
+    """Over which fields the replaced features are means; None where none are replaced.
+
+    ``held`` is the number of fields of the calibration role, whose place the evaluated fields take
+    where there are none.
+    """
+    if not isinstance(subject, RunSubject):
+        return None
+    where = (
+        f"the {held} fields of the calibration role"
+        if held
+        else "the evaluated fields themselves, for want of a calibration role"
+    )
+    return f"Replaced features are means over {where}."
 
 
 def ablate(

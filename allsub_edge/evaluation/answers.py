@@ -41,6 +41,17 @@ class Answers:
         """Most probable classes int64 [N]; the first of equals, as in the records."""
         return np.asarray(self.probabilities.argmax(1), np.int64)
 
+    def at(self, places: npt.NDArray[np.int64]) -> Answers:
+        """The answers at these places, int64 [M]."""
+        return Answers(
+            self.probabilities[places],
+            self.labels[places],
+            self.sets[places],
+            [self.statuses[i] for i in places],
+            [self.reasons[i] for i in places],
+            self.distances[places],
+        )
+
     @classmethod
     def of(cls, records: Sequence[Prediction]) -> Answers:
         """Collect the records of fields that could be read."""

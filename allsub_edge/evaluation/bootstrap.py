@@ -4,9 +4,10 @@ In each class as many groups as there are are drawn with replacement (a stratifi
 bootstrap; Davison and Hinkley, Bootstrap Methods and their Application, 1997, section 3.8), and
 every measure is computed anew; the interval lies between the 2.5th and 97.5th percentiles.
 
-Two limits, which a report must tell: where no error was seen every resample is perfect too and the
-interval shrinks to a point, which Wilson's does not; and with few groups in a class percentiles
-are too narrow.
+Three limits, which a report must tell: where no error was seen every resample is perfect too and
+the interval shrinks to a point, which Wilson's does not; with few groups in a class percentiles are
+too narrow; and from a single group nothing can be drawn but itself, so a measure that needs a class
+with fewer than two groups has no interval.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ from allsub_edge.training.metrics import Labels, Probabilities
 RESAMPLES: Final[int] = 2000
 SEED: Final[int] = 20251
 
+LEAST: Final[int] = 2
+"""Groups that a class needs for an interval."""
+
 _BINS: Final[int] = 15
 _CHUNK: Final[int] = 250
 
@@ -31,7 +35,11 @@ _CHUNK: Final[int] = 250
 def weights(
     labels: Labels, groups: Sequence[str], resamples: int = RESAMPLES, seed: int = SEED
 ) -> npt.NDArray[np.float64]:
-    """How often each field counts in each resample, float64 [resamples, N]."""
+    """How often each field counts in each resample, float64 [resamples, N].
+
+    NaN for the fields of a class with one group: every resample would be this group again, and
+    what is computed from it must not pass for something that was varied.
+    """
     rng = np.random.default_rng(seed)
     names, place = np.unique(np.asarray(groups), return_inverse=True)
     found = np.zeros((resamples, len(labels)))
@@ -40,6 +48,9 @@ def weights(
         if not len(inside):
             continue
         own = np.unique(place[inside])
+        if len(own) < LEAST:
+            found[:, inside] = np.nan
+            continue
         drawn = rng.integers(len(own), size=(resamples, len(own)))
         counts = np.zeros((resamples, len(names)))
         for column in range(drawn.shape[1]):
@@ -51,7 +62,10 @@ def weights(
 def intervals(
     labels: Labels, probabilities: Probabilities, drawn: npt.NDArray[np.float64]
 ) -> dict[str, tuple[float, float]]:
-    """95 % interval of every measure of ``measures.NAMES`` under weights [B, N]."""
+    """95 % interval of every measure of ``measures.NAMES`` under weights [B, N].
+
+    NaN twice for a measure that needs a class whose weights are NaN.
+    """
     measured = _measures(labels, probabilities, drawn)
     return {key: percentiles(found) for key, found in measured.items()}
 
@@ -77,9 +91,10 @@ def rate_interval(
 def _measures(
     labels: Labels, probabilities: Probabilities, drawn: npt.NDArray[np.float64]
 ) -> dict[str, Floats]:
-    k = len(CLASSES)
-    cells = np.eye(k * k)[labels * k + probabilities.argmax(1)]
-    found = dict(from_matrix((drawn @ cells).reshape(-1, k, k)))
+    called = np.eye(len(CLASSES))[probabilities.argmax(1)]
+    # Class by class, because NaN times 0 is NaN: one without weights must not spoil the others.
+    rows = [drawn[:, labels == i] @ called[labels == i] for i in range(len(CLASSES))]
+    found = dict(from_matrix(np.stack(rows, 1)))
     areas = {
         key: _weighted_areas(positive, score, drawn)
         for key, positive, score in roc_questions(labels, probabilities)

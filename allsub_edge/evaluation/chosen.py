@@ -6,13 +6,13 @@ pass trained fields off as unseen ones.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from allsub_edge.errors import DataError, UsageError
+from allsub_edge.evaluation.learned import Past, past_of
 from allsub_edge.evaluation.subject import Subject
 from allsub_edge.training.dataset import Sample, fingerprint
 from allsub_edge.training.groups import assign_groups
@@ -24,15 +24,11 @@ CHOICES: Final[tuple[str, ...]] = (*ROLES, ALL)
 BLOCK: Final[int] = 20
 """Neighbouring file numbers that form a group where no split names groups."""
 
-SEEN: Final[dict[str, str]] = {
-    "train": "the network learned from these fields: the result says nothing about new ones",
-    "validation": "these fields decided which weights were kept: the result is optimistic",
-    "calibration": "temperature and thresholds were fitted on these fields: calibration and "
-    "coverage are optimistic",
-    ALL: "fields of every role count, those that the network learned from included: the result "
-    "says nothing about new fields",
-}
-"""Role -> what a reader must know first."""
+EVERY_ROLE: Final[str] = (
+    "fields of every role count, those that the network learned from included: the result says "
+    "nothing about new fields"
+)
+"""What a reader must know first of the training's own data without its split."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +44,8 @@ class Chosen:
         warnings: what a reader must know first; empty for unseen fields of a grouped split.
         notes: how that is known.
         train: fields that the shortcut baselines may learn from; none of them is evaluated.
-        calibration: fields of the calibration role, where there is a split.
+        calibration: fields of the calibration role, where there is a split; of the subject's own
+            where that is known.
     """
 
     samples: list[Sample]
@@ -87,8 +84,8 @@ def choose(
     """
     if role is not None and role not in CHOICES:
         raise UsageError("unknown_role", f"no role {role!r}: choose from {', '.join(CHOICES)}")
-    own = _own_split(subject)
-    split = read_split(split_file) if split_file is not None else own
+    past = past_of(subject, split_file)
+    split = _split(subject, split_file)
     if split is not None and split_file is None and not _known(split, samples):
         # A run on a data set that shares no image with its own: all of it is unseen.
         split = None
@@ -99,27 +96,31 @@ def choose(
         return _everything(samples, ["none of these images is in the split of the run"], [])
     if split is None:
         return _without_split(subject, samples, role)
-    notes, warnings = _relation(subject, split, split_file, samples)
     chosen = _of_role(samples, split, role or "test", split_file or "the run's split")
-    if own is not None and split_file is not None:
-        _refuse_leak(own, chosen, split_file)
+    if past is not None and split_file is not None:
+        _refuse_leak(past, chosen, split_file)
+    notes, warnings = _relation(subject, split, split_file, samples, chosen.samples, past)
+    held = chosen.calibration
+    if past is not None:
+        held = [s for s in samples if past.role_of.get(s.sha256) == "calibration"]
     return Chosen(
         samples=chosen.samples,
         groups=chosen.groups,
         role=chosen.role,
         protocol=split.protocol,
         grouping="groups of the split",
-        warnings=[*([SEEN[chosen.role]] if chosen.role in SEEN else []), *warnings],
+        warnings=warnings,
         notes=notes,
         train=chosen.train,
-        calibration=chosen.calibration,
+        calibration=held,
     )
 
 
-def _own_split(subject: Subject) -> Split | None:
-    if subject.kind != "run":
-        return None
-    return read_split(subject.path / "split.csv")
+def _split(subject: Subject, split_file: Path | None) -> Split | None:
+    """The split that decides who is evaluated: the given one, else a run's own."""
+    if split_file is not None:
+        return read_split(split_file)
+    return read_split(subject.path / "split.csv") if subject.kind == "run" else None
 
 
 def _known(split: Split, samples: Sequence[Sample]) -> int:
@@ -154,7 +155,7 @@ def _without_split(subject: Subject, samples: Sequence[Sample], role: str | None
                 "--split CSV with the split of its training (allsub-edge split DIR -o split.csv "
                 "makes the default one), or --role all to count trained fields too",
             )
-        return _everything(samples, ["the fingerprint is that of the training data"], [SEEN[ALL]])
+        return _everything(samples, ["the fingerprint is that of the training data"], [EVERY_ROLE])
     return _everything(
         samples,
         [
@@ -166,26 +167,36 @@ def _without_split(subject: Subject, samples: Sequence[Sample], role: str | None
 
 
 def _relation(
-    subject: Subject, split: Split, split_file: Path | None, samples: Sequence[Sample]
+    subject: Subject,
+    split: Split,
+    split_file: Path | None,
+    samples: Sequence[Sample],
+    evaluated: Sequence[Sample],
+    past: Past | None,
 ) -> tuple[list[str], list[str]]:
-    """(notes, warnings): is this the split of the training?"""
-    notes, warnings = [], []
-    trained = subject.trained_on()
+    """(notes, warnings): is this the split of the training, and what is not new by it?"""
+    notes, warnings = [], past.warnings(evaluated) if past else []
     if split_file is None:
         notes.append("roles of the run's own split, images compared by SHA-256")
     elif subject.kind == "run":
+        assert past is not None
+        unseen = not set(past.counted(evaluated)) - {"test", ""}
         notes.append(
-            f"roles of {split_file.name}; none of the evaluated images had another role than test "
-            "in the run's own split"
+            f"roles of {split_file.name}; "
+            + (
+                "none of the evaluated images had another role than test in the run's own split"
+                if unseen
+                else f"in the run's own split the evaluated images are {past.told(evaluated)}"
+            )
         )
-    elif hashlib.sha256(split_file.read_bytes()).hexdigest() == trained["split_sha256"]:
+    elif past is not None:
         notes.append(
             f"the split, {split_file.name}, is the one that the model's manifest names (SHA-256)"
         )
     else:
         warnings.append(
-            f"the split, {split_file.name}, is not the one that the manifest names: fields of role "
-            "test may have been trained on"
+            f"the split, {split_file.name}, is not the one that the manifest names: fields of any "
+            "role may have been trained on"
         )
     unnamed = len(samples) - _known(split, samples)
     if unnamed:
@@ -240,11 +251,11 @@ def _of_role(samples: Sequence[Sample], split: Split, role: str, name: Path | st
     )
 
 
-def _refuse_leak(own: Split, chosen: Chosen, split_file: Path) -> None:
+def _refuse_leak(past: Past, chosen: Chosen, split_file: Path) -> None:
     """A foreign split must not call test what the run learned from."""
     if chosen.role != "test":
         return
-    role_of = {row.sha256: row.role for row in own.rows}
+    role_of = past.role_of
     leaked = [s for s in chosen.samples if role_of.get(s.sha256, "test") != "test"]
     if leaked:
         raise DataError(

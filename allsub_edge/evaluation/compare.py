@@ -11,7 +11,7 @@ import numpy as np
 
 from allsub_edge.classes import CITATION, CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.errors import DataError, UsageError
-from allsub_edge.evaluation import bootstrap, output
+from allsub_edge.evaluation import bootstrap, output, words
 from allsub_edge.evaluation.latency import measure
 from allsub_edge.evaluation.pairs import compared
 from allsub_edge.evaluation.subject import MODEL_SUFFIXES
@@ -63,7 +63,7 @@ def compare(
     times = _times(paths, say) if timed else [{"how": "not measured"} for _ in paths]
     grids = [{e["key"] for e in report["robustness"] if e["fields"]} for report in reports]
     shared = [
-        {"key": e["key"], "name": e["name"], "family": e["family"]}
+        {"key": e["key"], "name": words.condition(e), "family": e["family"]}
         for e in reports[0]["robustness"]
         if all(e["key"] in grid for grid in grids)
     ]

@@ -35,7 +35,8 @@ PAIR_HEAD: Final[tuple[str, ...]] = (
 
 PAIRS_NOTE: Final[str] = (
     "McNemar's exact test counts fields as independent, which fields of one slide are not, so its "
-    "p values are too small; the interval of the difference draws whole groups."
+    "p values are too small; the interval of the difference draws whole groups, and there is none "
+    "(-) where a class has fewer than two."
 )
 
 
@@ -97,18 +98,23 @@ def pair_rows(found: Comparison) -> list[list[str]]:
     """The cells of the table of pairs."""
     rows = []
     for pair in found["pairs"]:
-        low, high = (100 * end for end in pair["difference95"])
         rows.append(
             [
                 f"{pair['first']} - {pair['second']}",
                 str(pair["only_first_right"]),
                 str(pair["only_second_right"]),
-                f"{100 * pair['difference']:+.2f} ({low:+.2f} to {high:+.2f})",
+                f"{100 * pair['difference']:+.2f} ({_points(pair['difference95'])})",
                 p_value(pair["p"]),
                 p_value(pair["p_holm"]),
             ]
         )
     return rows
+
+
+def _points(interval: Sequence[float | None]) -> str:
+    """``-0.50 to +1.25``; a dash where there is none."""
+    low, high = interval
+    return "-" if low is None or high is None else f"{100 * low:+.2f} to {100 * high:+.2f}"
 
 
 def p_value(value: float) -> str:
@@ -145,6 +151,16 @@ def _reports(found: Comparison) -> list[Mapping[str, Any]]:
     return [found["reports"][name] for name in found["names"]]
 
 
+def _ablation_note(found: Comparison) -> str:
+    """The note of all, and for each subject over which fields its means were taken."""
+    means = [
+        f"{name}: {found['reports'][name]['ablation_means']}"
+        for name in found["names"]
+        if found["reports"][name].get("ablation_means")
+    ]
+    return " ".join([_reports(found)[0]["ablation_note"], *means])
+
+
 def _warnings(found: Comparison) -> list[str]:
     return [
         f"{name}: {warning}"
@@ -175,7 +191,7 @@ def markdown(found: Comparison) -> str:
         table(["condition", *names], robust_rows(found)),
         "## Ablation: accuracy (Wilson 95 %)",
         table(["ablation", *names], ablation_rows(found)),
-        _reports(found)[0]["ablation_note"],
+        _ablation_note(found),
         found["citation"],
     ]
     return "\n\n".join(parts) + "\n"
@@ -205,7 +221,7 @@ def page(found: Comparison) -> str:
         _table(["condition", *names], robust_rows(found)),
         "<h2>Ablation: accuracy</h2>",
         _table(["ablation", *names], ablation_rows(found)),
-        f'<p class="small">{escaped(_reports(found)[0]["ablation_note"])}</p>',
+        f'<p class="small">{escaped(_ablation_note(found))}</p>',
     ]
     return framed(f"Comparison of {len(names)} evaluations", found, body)
 

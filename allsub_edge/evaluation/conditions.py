@@ -26,6 +26,16 @@ Change = Callable[[Fields, npt.NDArray[np.uint8], Rng], Fields]
 
 TRANSPLANT: Final[str] = "background"
 
+OTHER: Final[str] = "other"
+SAME: Final[str] = "same"
+"""Of which class a transplant's donor is, against the class of the field."""
+
+CONTROL: Final[str] = "background_same_class"
+"""Key of the transplant from the same class."""
+
+ON_CONTROL: Final[str] = "_on_control"
+"""Behind the key of a transplant from another class: the same, on the control's fields alone."""
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -38,7 +48,7 @@ class Condition:
         name: what a report calls it.
         change: the change; None for transplants, which need the other fields.
         quick: whether ``--quick`` keeps it.
-        donor: for transplants: ``other`` or ``same``, the class that the background comes from.
+        donor: for transplants: ``OTHER`` or ``SAME``, the class that the background comes from.
         matched: for transplants: bring the donor to the colour of the field's own glass.
     """
 
@@ -179,7 +189,7 @@ CONDITIONS: Final[tuple[Condition, ...]] = (
         "background of another class",
         None,
         quick=True,
-        donor="other",
+        donor=OTHER,
     ),
     Condition(
         "background_other_class_matched",
@@ -187,17 +197,17 @@ CONDITIONS: Final[tuple[Condition, ...]] = (
         None,
         "background of another class, in the field's own glass colour",
         None,
-        donor="other",
+        donor=OTHER,
         matched=True,
     ),
     Condition(
-        "background_same_class",
+        CONTROL,
         TRANSPLANT,
         None,
         "background of the same class (control)",
         None,
         quick=True,
-        donor="same",
+        donor=SAME,
     ),
     Condition(
         "background_recoloured",

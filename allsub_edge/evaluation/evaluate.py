@@ -17,6 +17,7 @@ from allsub_edge.evaluation.answers import Answers
 from allsub_edge.evaluation.baselines import baselines
 from allsub_edge.evaluation.chosen import Chosen, choose
 from allsub_edge.evaluation.conditions import conditions
+from allsub_edge.evaluation.learned import fitted_on
 from allsub_edge.evaluation.robustness import Material
 from allsub_edge.evaluation.subject import BATCH, Fields, Subject
 from allsub_edge.imaging.recipes import get_recipe
@@ -131,6 +132,7 @@ def evaluate(
             plain,
             subject.calibration,
             drawn,
+            fitted_on(subject, split_file),
             labels_of(chosen.calibration) if len(held) else None,
             held_answers,
         ),
@@ -139,6 +141,7 @@ def evaluate(
             subject, material, plain, held if len(held) else fields, shown.step
         ),
         "ablation_note": ablation.NOTE,
+        "ablation_means": ablation.means(subject, len(held)),
         "robustness": robustness.grid(subject, material, plain, quick=quick, step=shown.step),
         "quick": quick,
     }

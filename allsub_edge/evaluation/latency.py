@@ -55,7 +55,7 @@ def measure(
     for path in paths:
         say(f"preparing {path.name} for timing")
         try:
-            ready.append(_model(path) if path.suffix in MODEL_SUFFIXES else _run(path))
+            ready.append(_model(path) if path.suffix.lower() in MODEL_SUFFIXES else _run(path))
         except (AllsubError, ImportError) as error:
             ready.append(f"not timed: {error}")
     spent: list[list[float]] = [[] for _ in ready]
@@ -91,7 +91,7 @@ def _model(path: Path) -> Timed:
 
     engine = engines.open_engine(container.read(path), threads=1)
     field = _field(224)
-    how = f"{path.suffix[1:]}, {engine.name} {engine.version}, 1 thread"
+    how = f"{path.suffix[1:].lower()}, {engine.name} {engine.version}, 1 thread"
     return Timed(how, lambda: engine.run(field), path.stat().st_size)
 
 

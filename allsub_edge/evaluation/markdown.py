@@ -59,7 +59,7 @@ def markdown(report: Mapping[str, Any]) -> str:
         _trust(calibration, report),
         "## Ablation",
         table(*_conditions(report["ablation"])),
-        report["ablation_note"],
+        words.ablation_note(report),
         "## Robustness" + (" (quick grid)" if report["quick"] else ""),
         table(*_conditions(report["robustness"])),
         "## Worst mistakes",
@@ -104,7 +104,7 @@ def _trust(calibration: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     lines = [
         f"- Expected calibration error {calibration['error_before']:.4f} before and "
         f"{calibration['error_after']:.4f} after temperature {calibration['temperature']:g}, "
-        "which was fitted on the calibration role.",
+        f"{words.fitted(calibration)}.",
         f"- Prediction sets hold the true class in {words.rate(calibration['coverage_all'])}; "
         f"meant were {promised} of each class. Sizes: {sizes}.",
         f"- Labels given: {words.counted(decisions['labels_given'])}; right: "
@@ -135,13 +135,14 @@ def _conditions(entries: Sequence[Mapping[str, Any]]) -> tuple[Sequence[str], li
 
 def condition_row(entry: Mapping[str, Any]) -> list[str]:
     """The cells of one condition of the ablation or the grid."""
+    name = words.condition(entry)
     if not entry["fields"]:
-        return [entry["name"], "no donor", "", "", "", ""]
+        return [name, "no donor", "", "", "", ""]
     flipped = words.counted(entry["flipped"])
     if "flipped_to_donor" in entry:
         flipped += f" (donor's class: {entry['flipped_to_donor']['count']})"
     return [
-        entry["name"],
+        name,
         words.rate(entry["accuracy"]),
         words.counted(entry["all_called_benign"]),
         flipped,

@@ -55,22 +55,23 @@ def from_matrix(matrix: Matrix) -> dict[str, Floats]:
     """Measures that follow from counts alone; each has the leading shape of ``matrix``.
 
     ``balanced_accuracy`` is the mean of the classes' sensitivities, and so is
-    ``macro_sensitivity``: two names of one number, kept because readers look for both.
+    ``macro_sensitivity``: two names of one number, kept because readers look for both. A row of
+    NaN, a class of which nothing is known, makes NaN of the measures that need this class and of
+    no other.
     """
     total = matrix.sum((-2, -1))
     right = np.diagonal(matrix, axis1=-2, axis2=-1)
-    positives, called = matrix.sum(-1), matrix.sum(-2)
-    negatives = total[..., None] - positives
-    true_negatives = negatives - (called - right)
-    sensitivity = _share(right, positives)
-    specificity = _share(true_negatives, negatives)
-    sick = total - positives[..., BENIGN]
-    missed = called[..., BENIGN] - right[..., BENIGN]
-    versus_rest = _share(right + true_negatives, total[..., None])
+    sensitivity = _share(right, matrix.sum(-1))
+    # From the other rows alone: what is taken from a total needs the class itself too.
+    others = [np.delete(matrix, i, axis=-2) for i in range(len(CLASSES))]
+    negatives = np.stack([rows.sum((-2, -1)) for rows in others], -1)
+    called = np.stack([rows[..., i].sum(-1) for i, rows in enumerate(others)], -1)
+    specificity = _share(negatives - called, negatives)
+    versus_rest = _share(right + negatives - called, total[..., None])
     found: dict[str, Floats] = {
         "accuracy": _share(right.sum(-1), total),
         "balanced_accuracy": sensitivity.mean(-1),
-        "all_sensitivity": _share(sick - missed, sick),
+        "all_sensitivity": specificity[..., BENIGN],
         "all_specificity": sensitivity[..., BENIGN],
         "macro_sensitivity": sensitivity.mean(-1),
         "macro_specificity": specificity.mean(-1),
@@ -152,6 +153,11 @@ def table(
         row["bootstrap95"] = [number(end) for end in intervals[key]]
         rows[key] = row
     return rows
+
+
+def rate_of(count: int, total: int) -> dict[str, Any] | None:
+    """JSON-ready rate with its Wilson interval; None where there is nothing to count."""
+    return Rate(count, total).to_dict() if total else None
 
 
 def number(value: float) -> float | None:

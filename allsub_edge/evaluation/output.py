@@ -13,6 +13,7 @@ from allsub_edge.errors import DataError
 from allsub_edge.evaluation.evaluate import SCHEMA, Evaluation
 from allsub_edge.evaluation.markdown import markdown
 from allsub_edge.evaluation.page import page
+from allsub_edge.evaluation.whole import lacking
 
 FOLDER: Final[str] = "evaluation"
 """Inside a run folder; beside nothing for a model file."""
@@ -71,5 +72,11 @@ def read(path: Path) -> dict[str, Any]:
             "bad_report",
             f"{found}: not a report of this version ({SCHEMA}); evaluate again with "
             "allsub-edge evaluate",
+        )
+    absent = lacking(report)
+    if absent:
+        raise DataError(
+            "bad_report",
+            f"{found}: a report without {absent}; evaluate again with allsub-edge evaluate",
         )
     return report

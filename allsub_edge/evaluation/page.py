@@ -7,6 +7,7 @@ from typing import Any
 
 from allsub_edge.classes import CLASSES, CLINICAL_NAMES
 from allsub_edge.evaluation import words
+from allsub_edge.evaluation.conditions import CONTROL
 from allsub_edge.evaluation.frame import Report, framed, grid
 from allsub_edge.evaluation.markdown import CONDITION_HEAD, condition_row
 from allsub_edge.evaluation.measures import HEADLINES
@@ -43,8 +44,8 @@ def page(report: Report, pictures: Sequence[tuple[Any, Any]]) -> str:
             _trust(report),
             "<h2>Ablation: what each channel carries</h2>",
             _conditions(report["ablation"]),
-            f'<p class="small">{escaped(report["ablation_note"])} Flipped: another class than for '
-            "the unchanged field.</p>",
+            f'<p class="small">{escaped(words.ablation_note(report))} Flipped: another class than '
+            "for the unchanged field.</p>",
             "<h2>Robustness</h2>",
             _robustness(report, figures),
             worst(report, pictures),
@@ -207,8 +208,8 @@ def _trust(report: Report) -> str:
             ],
             rows,
         )
-        + f'<p class="small">Temperature {calibration["temperature"]:g}, fitted after training on '
-        "the calibration role: expected calibration error "
+        + f'<p class="small">Temperature {calibration["temperature"]:g}, '
+        f"{escaped(words.fitted(calibration))}: expected calibration error "
         f"{calibration['error_before']:.4f} before, {calibration['error_after']:.4f} after; log "
         f"loss {calibration['log_loss_before']:.4f} before, {calibration['log_loss_after']:.4f} "
         f"after.{refit} The promise holds for fields exchangeable with the calibration ones, and "
@@ -219,7 +220,7 @@ def _trust(report: Report) -> str:
 def _conditions(entries: Sequence[Report]) -> str:
     return grid(
         [escaped(text) for text in CONDITION_HEAD],
-        [[escaped(entry["name"]), *map(_two_lines, condition_row(entry)[1:])] for entry in entries],
+        [[escaped(name), *map(_two_lines, told)] for name, *told in map(condition_row, entries)],
     )
 
 
@@ -242,13 +243,29 @@ def _robustness(report: Report, figures: Figures) -> str:
         f'<p class="small">Accuracy with its 95 % Wilson interval.{quick} Channel gains change '
         "each channel by its own random factor. A transplanted background keeps the white cells "
         "and takes everything behind them from a field of another group; the transplant from the "
-        "same class has the same seams and is the control.</p>"
+        f"same class has the same seams and is the control.{_control(report)}</p>"
         f"{_conditions(report['robustness'])}"
         '<h2>Robustness: fields that still got a label</h2><div class="wide">'
         f'<img alt="Labels given under growing changes" src="{labels}"></div>'
         '<p class="small">A field that is unfit or uncertain gets no label; refusing is the right '
         "answer to a change that the network cannot bear.</p>"
     )
+
+
+def _control(report: Report) -> str:
+    """What must be known of the control where it lacks fields."""
+    entry = next((e for e in report["robustness"] if e["key"] == CONTROL), None)
+    lacking = entry and entry.get("without_donor")
+    if not entry or not lacking:
+        return ""
+    told = ", ".join(f"{count} {name}" for name, count in lacking.items())
+    again = (
+        " What another class's background does beyond it is told by the rows on the control's "
+        "fields alone."
+        if entry["fields"]
+        else ""
+    )
+    return f" It lacks {told}, for which there is no donor of their class in another group.{again}"
 
 
 def _provenance(report: Report) -> str:

@@ -22,6 +22,7 @@ from allsub_edge.atomic import write_text
 from allsub_edge.classes import CITATION, CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.errors import AllsubError, DataError
 from allsub_edge.evaluation import bootstrap, measures, words
+from allsub_edge.evaluation.conditions import CONTROL, ON_CONTROL
 from allsub_edge.evaluation.markdown import CONDITION_HEAD, condition_row, table
 from allsub_edge.evaluation.output import read
 from allsub_edge.statistics import Rate
@@ -35,9 +36,11 @@ def pool(reports: Sequence[Report]) -> dict[str, Any]:
     """One summary of several reports on different fields.
 
     Returns:
-        ``fields``, ``groups``, ``confusion``, ``measures`` (as in a report), ``ablation`` and
-        ``robustness`` (conditions that every report has), ``baselines``, and ``by_group``: class,
-        group, wrong, fields of the groups with a mistake, the most mistakes first.
+        ``fields``, ``groups``, ``warnings`` (of the reports, with the names of those that have
+        them), ``confusion``, ``measures`` (as in a report), ``ablation`` and ``robustness``
+        (conditions that every report has), ``baselines`` (without a rate where one report has
+        none), and ``by_group``: class, group, wrong, fields of the groups with a mistake, the most
+        mistakes first.
 
     Raises:
         DataError: ``overlap`` when a field is in two reports, ``not_new`` when one of them is on
@@ -65,6 +68,7 @@ def pool(reports: Sequence[Report]) -> dict[str, Any]:
     return {
         "fields": len(rows),
         "groups": len(set(groups)),
+        "warnings": _warnings(reports),
         "confusion": matrix.tolist(),
         "measures": measures.table(
             measures.values(labels, probabilities, matrix),
@@ -73,13 +77,28 @@ def pool(reports: Sequence[Report]) -> dict[str, Any]:
         ),
         "ablation": _added([report["ablation"] for report in reports]),
         "robustness": _added([report["robustness"] for report in reports]),
-        "baselines": {
-            name: {"name": first["name"]}
-            | (_sum([report["baselines"][name] for report in reports]) or {})
-            for name, first in reports[0]["baselines"].items()
-        },
+        "baselines": {name: _baseline(name, reports) for name in reports[0]["baselines"]},
         "by_group": _by_group(rows),
     }
+
+
+def _warnings(reports: Sequence[Report]) -> list[str]:
+    """What the reports warn of, each once, with the names of the subjects that it is about."""
+    about: dict[str, list[str]] = {}
+    for report in reports:
+        for warning in report["warnings"]:
+            about.setdefault(warning, []).append(report["subject"]["name"])
+    return [f"{', '.join(names)}: {warning}" for warning, names in about.items()]
+
+
+def _baseline(name: str, reports: Sequence[Report]) -> dict[str, Any]:
+    """Its rate over all fields; none where one report could not measure it.
+
+    A rate over some of the fields would stand beside accuracies over all of them.
+    """
+    entries = [report["baselines"][name] for report in reports]
+    added = _sum(entries) if all("count" in entry for entry in entries) else None
+    return {"name": entries[0]["name"], **(added or {})}
 
 
 def _sum(entries: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
@@ -92,20 +111,43 @@ def _sum(entries: Sequence[Mapping[str, Any] | None]) -> dict[str, Any] | None:
 
 def _added(lists: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     """Conditions that all reports have, with their counts added, in the order of the first."""
-    by_key = [{entry["key"]: entry for entry in entries} for entries in lists]
+    names = {entry["key"]: entry["name"] for entries in reversed(lists) for entry in entries}
     found = []
-    for entry in lists[0]:
-        same = [entries[entry["key"]] for entries in by_key if entry["key"] in entries]
+    for key in dict.fromkeys(entry["key"] for entries in lists for entry in entries):
+        same = [e for e in (_entry(entries, key) for entries in lists) if e is not None]
         if len(same) < len(lists):
             continue
-        added = {"key": entry["key"], "name": entry["name"]}
+        added: dict[str, Any] = {"key": key, "name": names[key]}
         added["fields"] = sum(e["fields"] for e in same)
+        lacking = [e.get("without_donor", {}) for e in same]
+        if any(lacking):
+            added["without_donor"] = {
+                name: count
+                for name in CLASSES
+                if (count := sum(counts.get(name, 0) for counts in lacking))
+            }
         counted = [e for e in same if e["fields"]]
         for name in (*_COUNTS, "flipped_to_donor"):
             if counted and all(name in e for e in counted):
                 added[name] = _sum([e[name] for e in counted])
         found.append(added)
     return found
+
+
+def _entry(entries: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any] | None:
+    """The entry of a key; None where a report lacks it.
+
+    A transplant is told anew on the control's fields only where these are other fields than its
+    own, so elsewhere the entry itself stands for it.
+    """
+    by_key = {entry["key"]: entry for entry in entries}
+    plain, control = by_key.get(key.removesuffix(ON_CONTROL)), by_key.get(CONTROL)
+    if key in by_key or plain is None or control is None or plain["key"] == key:
+        return by_key.get(key)
+    # Without donors of its own class a report adds nothing on either side.
+    if not control["fields"]:
+        return control
+    return plain if plain["fields"] == control["fields"] else None
 
 
 def _by_group(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -141,6 +183,7 @@ def markdown(pooled: Mapping[str, Any]) -> str:
     parts = [
         f"{pooled['fields']} fields in {pooled['groups']} groups, each answered once, by the fold "
         f"that did not learn its group. {NOT_A_MEDICAL_DEVICE}",
+        *_minds(pooled),
         table(["measure", "value", "Wilson 95 %", "group bootstrap 95 %"], rows),
         "Confusion (rows: true class):",
         table(
@@ -184,6 +227,7 @@ def by_group(pooled: Mapping[str, Any]) -> str:
     return "\n\n".join(
         [
             "## By group",
+            *_minds(pooled),
             "Fields of one slide err together. These intervals draw whole groups anew (bootstrap), "
             f"{pooled['groups']} of them:",
             table(["measure", "value", "group bootstrap 95 %"], rows),
@@ -193,6 +237,10 @@ def by_group(pooled: Mapping[str, Any]) -> str:
             _baselines(pooled),
         ]
     )
+
+
+def _minds(pooled: Mapping[str, Any]) -> list[str]:
+    return [f"**Mind:** {warning}." for warning in pooled["warnings"]]
 
 
 def _groups(mistakes: Sequence[Mapping[str, Any]]) -> str:

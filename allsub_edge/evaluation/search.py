@@ -17,11 +17,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from allsub_edge.errors import AllsubError, DataError, UsageError
 from allsub_edge.training.config import PATHS, TrainConfig, comma_separated, names_of
+from allsub_edge.training.dataset import fingerprint, read_dataset
 from allsub_edge.training.run import Run
+from allsub_edge.training.split_file import read_split
 
 NAME: Final[re.Pattern[str]] = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -41,8 +43,11 @@ class Entry:
     differs: dict[str, Any]
 
 
-Train = Callable[[Entry, Path], None]
-"""Trains an entry to its end in a run folder; goes on where it was stopped."""
+class Train(Protocol):
+    """Trains an entry to its end in a run folder; goes on where it was stopped."""
+
+    def __call__(self, entry: Entry, folder: Path, /) -> None:
+        """Train ``entry`` in ``folder``."""
 
 
 def read_list(
@@ -134,9 +139,12 @@ def search(
 
     Raises:
         UsageError, DataError: of the first entry that cannot be trained; its name is added. All
-            folders are looked at before the first training begins.
+            folders are looked at before the first training begins; a finished run on another split
+            or on other fields than those of a :class:`Trainer` is refused too.
     """
     done = [is_done(entry, out / entry.name) for entry in entries]
+    if isinstance(train, Trainer):
+        train.check([out / e.name for e, finished in zip(entries, done, strict=True) if finished])
     for number, (entry, finished) in enumerate(zip(entries, done, strict=True), 1):
         place = f"{number} of {len(entries)}: {entry.name}"
         if finished:
@@ -157,17 +165,64 @@ def told(entry: Entry) -> str:
     return ", ".join(f"{key} {value}" for key, value in shown.items()) or "as all"
 
 
-def trainer(
-    data: Path, split: Path, progress: Callable[..., None], say: Callable[[str], None]
-) -> Train:
-    """What trains an entry on ``split`` of ``data``, as ``allsub-edge train`` does."""
+@dataclass(frozen=True)
+class Trainer:
+    """Trains entries on ``split`` of ``data``, as ``allsub-edge train`` does.
 
-    def train(entry: Entry, folder: Path) -> None:
+    Attributes:
+        data: folder of labelled fields.
+        split: who plays which role, for all.
+        progress: called after each step.
+        say: takes one line for each stage.
+    """
+
+    data: Path
+    split: Path
+    progress: Callable[..., None]
+    say: Callable[[str], None]
+
+    def __call__(self, entry: Entry, folder: Path, /) -> None:
+        """See :class:`Train`."""
         import keras
 
         from allsub_edge.training.train import train as train_run
 
         keras.backend.clear_session()
-        train_run(data, folder, entry.config, split_file=split, progress=progress, say=say)
+        train_run(
+            self.data,
+            folder,
+            entry.config,
+            split_file=self.split,
+            progress=self.progress,
+            say=self.say,
+        )
 
-    return train
+    def check(self, finished: Sequence[Path]) -> None:
+        """Hold finished runs against the split and the data: one table tells of one split.
+
+        Raises:
+            UsageError: ``other_run``, a run on another split.
+            DataError: ``data_changed``, a run on other fields; or the split or the data is bad.
+        """
+        if not finished:
+            return
+        rows = read_split(self.split).rows
+        for folder in finished:
+            if read_split(Run(folder).split_path).rows != rows:
+                raise UsageError(
+                    "other_run",
+                    f"{folder}: is done, on another split than {self.split}; choose another --out "
+                    "for this split",
+                )
+        present = fingerprint(read_dataset(self.data))
+        for folder in finished:
+            if Run(folder).read_json("config.json")["data_fingerprint"] != present:
+                raise DataError(
+                    "data_changed",
+                    f"{folder}: is done, on other fields than those of {self.data}; choose another "
+                    "--out for this data",
+                )
+
+
+trainer = Trainer
+"""What trains an entry; the name that callers know."""

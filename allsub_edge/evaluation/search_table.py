@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from allsub_edge.classes import CITATION, NOT_A_MEDICAL_DEVICE
+from allsub_edge.errors import DataError
 from allsub_edge.evaluation.markdown import table
 from allsub_edge.evaluation.search import Entry, is_done, told
 from allsub_edge.training.run import Run
+from allsub_edge.training.split_file import SplitRow, read_split
 from allsub_edge.version import __version__
 
 SCHEMA: Final[str] = "allsub-edge/search/1"
@@ -28,6 +30,10 @@ HEAD: Final[tuple[str, ...]] = (
 )
 
 
+_Basis = tuple[list[SplitRow], str]
+"""What a run stands on: the rows of its split, the fingerprint of its data."""
+
+
 def collect(
     entries: Sequence[Entry], out: Path, latency: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
@@ -39,15 +45,24 @@ def collect(
         latency: of each name, from ``evaluation.latency.measure``; may lack some.
 
     Raises:
-        DataError: a run is damaged.
+        DataError: a run is damaged, or the finished ones are not all on one split of one data set.
         UsageError: a folder holds another configuration.
     """
     rows = []
+    first: tuple[Path, _Basis] | None = None
     for entry in entries:
         folder = out / entry.name
         if not is_done(entry, folder):
             continue
         run = Run(folder)
+        basis = read_split(run.split_path).rows, run.read_json("config.json")["data_fingerprint"]
+        first = first or (folder, basis)
+        if basis != first[1]:
+            raise DataError(
+                "mixed_splits",
+                f"{folder}: another split or other data than {first[0]}, so one table cannot tell "
+                "of both; search each split into an --out of its own",
+            )
         arrays = run.read_arrays("best.npz")
         rows.append(
             {

@@ -45,7 +45,7 @@ class Subject(Protocol):
         """What it is, for the report: JSON-ready, without paths."""
 
     def trained_on(self) -> dict[str, Any]:
-        """``data_fingerprint``, ``split_sha256`` and ``protocol`` of its training."""
+        """``data_fingerprint``, ``split_sha256``, ``protocol`` and ``config`` of its training."""
 
 
 class ModelSubject:
@@ -199,6 +199,7 @@ class RunSubject:
             "data_fingerprint": stored["data_fingerprint"],
             "split_sha256": _sha256(self.run.split_path),
             "protocol": stored["protocol"],
+            "config": self.config.to_dict(),
         }
 
 

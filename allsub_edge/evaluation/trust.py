@@ -11,7 +11,7 @@ import numpy.typing as npt
 from allsub_edge.classes import CLASSES
 from allsub_edge.evaluation.answers import NO_LABEL, Answers
 from allsub_edge.evaluation.bootstrap import rate_interval
-from allsub_edge.evaluation.measures import number
+from allsub_edge.evaluation.measures import number, rate_of
 from allsub_edge.model_file.entries import Calibration
 from allsub_edge.statistics import Rate
 from allsub_edge.training.calibrate import fit_conformal, fit_temperature, softmax
@@ -54,6 +54,7 @@ def calibration(
     answers: Answers,
     given: Calibration,
     drawn: npt.NDArray[np.float64],
+    fitted_on: str,
     held_labels: Labels | None,
     held: Answers | None,
 ) -> dict[str, Any]:
@@ -62,8 +63,9 @@ def calibration(
     Args:
         labels: int64 [N].
         answers: to the evaluated fields.
-        given: the subject's stored calibration, fitted after training on the calibration role.
+        given: the subject's stored calibration, fitted after training.
         drawn: bootstrap weights [B, N].
+        fitted_on: on what, in words.
         held_labels: of the calibration role's fields, where the folder has them.
         held: answers to these; temperature and thresholds are fitted on them again, and nowhere
             else, to show that the stored ones came from there.
@@ -74,6 +76,7 @@ def calibration(
     sizes = answers.sets.sum(1)
     result: dict[str, Any] = {
         "temperature": given.temperature,
+        "fitted_on": fitted_on,
         "error_before": number(calibration_error(labels, bare)),
         "error_after": number(calibration_error(labels, probabilities)),
         "log_loss_before": number(log_loss(labels, bare)),
@@ -118,9 +121,7 @@ def decisions(labels: Labels, answers: Answers, drawn: npt.NDArray[np.float64]) 
     labelled = Rate(int(given.sum()), len(labels))
     return {
         "labels_given": {**labelled.to_dict(), "bootstrap95": [number(end) for end in ends]},
-        "labels_right": Rate(int((given & right).sum()), labelled.count).to_dict()
-        if labelled.count
-        else None,
+        "labels_right": rate_of(int((given & right).sum()), labelled.count),
         "statuses": {name: statuses[name] for name in ("ok", "uncertain", "unfit")},
         "reasons": dict(sorted(reasons.items())),
     }

@@ -34,6 +34,26 @@ def counted(entry: Entry | None) -> str:
     return "-" if entry is None else f"{entry['count']} of {entry['total']}"
 
 
+def condition(entry: Entry) -> str:
+    """The name of a condition, with the fields that it lacks because no donor was there."""
+    lacking = entry.get("without_donor")
+    if not lacking or not entry["fields"]:
+        return str(entry["name"])
+    told = ", ".join(f"{count} {name}" for name, count in lacking.items())
+    return f"{entry['name']}; no donor for {told}"
+
+
+def fitted(calibration: Entry) -> str:
+    """Where the temperature comes from, to be read after it."""
+    return f"fitted after training on {calibration['fitted_on']}"
+
+
+def ablation_note(report: Entry) -> str:
+    """What stands under the ablation: its note, and over which fields means were taken."""
+    means = report.get("ablation_means")
+    return f"{report['ablation_note']} {means}" if means else str(report["ablation_note"])
+
+
 def is_share(key: str) -> bool:
     """Whether a measure is told in percent; areas and errors are told as numbers."""
     return not key.startswith("auroc") and key != "calibration_error"
@@ -94,7 +114,8 @@ def missed(report: Entry) -> str:
 INTERVALS = (
     "Wilson intervals count fields as if they were independent; the bootstrap draws whole groups "
     "(neighbouring file numbers, duplicates joined), which is nearer the truth. Where no error was "
-    "seen the bootstrap shrinks to a point and Wilson's is the one to read. Patients are unknown, "
-    "so both are too narrow."
+    "seen the bootstrap shrinks to a point and Wilson's is the one to read. What needs a class of "
+    "fewer than two groups has no bootstrap interval (-), and from few groups it is too narrow. "
+    "Patients are unknown, so both are too narrow."
 )
 """Stands under every table of measures."""

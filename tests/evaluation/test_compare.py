@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -15,8 +16,8 @@ from allsub_edge.errors import DataError, UsageError
 from allsub_edge.evaluation import bootstrap, output
 from allsub_edge.evaluation.compare import compare
 from allsub_edge.evaluation.compare_chart import timed
-from allsub_edge.evaluation.compare_page import markdown, page
-from allsub_edge.evaluation.evaluate import evaluate
+from allsub_edge.evaluation.compare_page import main_rows, markdown, page, pair_rows
+from allsub_edge.evaluation.evaluate import SCHEMA, evaluate
 from allsub_edge.evaluation.pairs import compared, holm, mcnemar
 from allsub_edge.evaluation.subject import RunSubject
 
@@ -50,6 +51,26 @@ def test_a_pair_counts_what_only_one_gets_right() -> None:
     assert low < 6 / 40 < high
     (same,) = compared(["one", "one again"], [one, one], drawn)
     assert same["difference95"] == [0.0, 0.0] and same["p"] == 1.0
+
+
+def test_a_pair_on_a_class_of_one_group_has_no_interval() -> None:
+    labels, groups = np.repeat(np.arange(4), 10), [str(i // 10) for i in range(40)]
+    one, other = np.ones(40, bool), np.arange(40) > 3
+    drawn = bootstrap.weights(labels, groups, 50)
+    (pair,) = compared(["one", "other"], [one, other], drawn)
+    assert pair["difference"] == pytest.approx(0.1) and pair["difference95"] == [None, None]
+    ((*_, difference, _, _),) = pair_rows({"pairs": [pair]})
+    assert difference == "+10.00 (-)"
+
+
+def test_a_report_that_lacks_something_is_one_clear_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rep.json"
+    path.write_text(json.dumps({"schema": SCHEMA}))
+    assert main(["compare", "--no-latency", str(path), str(path), "-o", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "rep.json: a report without subject; evaluate again" in line
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +121,58 @@ def test_reports_alone_are_compared_without_times(evaluated: list[Path], tmp_pat
         for name in found["names"]
     ]
     assert pair["only_first_right"] - pair["only_second_right"] == rights[0] - rights[1]
+
+
+@pytest.mark.parametrize(
+    ("steps", "told"),
+    [
+        (("subject", "name"), "subject.name"),
+        (("measures", "accuracy"), "measures.accuracy"),
+        (("measures", "accuracy", "bootstrap95"), "measures.accuracy.bootstrap95"),
+        (("baselines",), "baselines"),
+        (("fields", 3, "sha256"), "fields.3.sha256"),
+        (("robustness", 0, "accuracy"), "robustness.0.accuracy"),
+        (("ablation_note",), "ablation_note"),
+        (("warnings",), "warnings"),
+    ],
+)
+def test_what_a_report_lacks_is_named(
+    evaluated: list[Path], tmp_path: Path, steps: tuple[str | int, ...], told: str
+) -> None:
+    report = output.read(evaluated[0])
+    *way, last = steps
+    place = report
+    for step in way:
+        place = place[step]
+    del place[last]
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(DataError, match=f"a report without {told};") as caught:
+        output.read(tmp_path)
+    assert caught.value.code == "bad_report"
+
+
+def test_what_was_not_counted_is_a_dash_in_a_comparison(
+    evaluated: list[Path], tmp_path: Path
+) -> None:
+    target = tmp_path / "few"
+    shutil.copytree(evaluated[1] / "evaluation", target)
+    report = output.read(target)
+    for row in report["measures"].values():
+        row["bootstrap95"] = [None, None]
+    for entry in report["robustness"]:
+        entry["all_called_benign"] = None
+        entry["without_donor"] = {"Pro": 2}
+    report["ablation_means"] = "Replaced features are means over nothing."
+    (target / "report.json").write_text(json.dumps(report))
+    found = compare([target, evaluated[0]], timed=False, resamples=50)
+    found["pairs"][0]["difference95"] = [None, None]
+    own = found["reports"][found["names"][1]]["ablation_means"]
+    assert "fields of the calibration role" in own
+    for text in (markdown(found), page(found)):
+        assert not re.search(r"\bnan\b|None", re.sub(r"base64,[^\"]+", "", text))
+        assert "; no donor for 2 Pro" in text
+        assert "toy-branches: Replaced features are means over nothing. toy-run: " + own in text
+    assert "; -)" in main_rows(found)[0][2]
 
 
 def test_the_order_of_fields_does_not_matter(evaluated: list[Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 import shutil
@@ -108,6 +109,47 @@ def test_the_page_holds_everything_and_fetches_nothing(found: Evaluation, tmp_pa
             assert len(re.findall(r"(?<!\\)\|", line)) in (6, 5, 7, 4), line
     assert json.loads(numbers.read_text("utf-8")) == found.report
     assert output.read(tmp_path) == found.report
+
+
+def test_what_was_not_counted_is_a_dash_in_the_report(found: Evaluation, tmp_path: Path) -> None:
+    """As for fields whose same-class donors are all Benign and whose classes are of one group."""
+    report = copy.deepcopy(found.report)
+    for row in report["measures"].values():
+        row["bootstrap95"] = [None, None]
+    for entry in (*report["calibration"]["coverage"].values(), report["decisions"]["labels_given"]):
+        entry["bootstrap95"] = [None, None]
+    control = next(e for e in report["robustness"] if e["key"] == "background_same_class")
+    control |= {"all_called_benign": None, "without_donor": {"Early": 2, "Pro": 3}}
+    html, markdown, _ = output.write(Evaluation(report, []), tmp_path)
+    for path in (html, markdown):
+        text = re.sub(r"base64,[^\"]+", "", path.read_text("utf-8"))
+        assert not re.search(r"\bnan\b|None", text)
+        assert "(control); no donor for 2 Early, 3 Pro" in text
+        assert "fewer than two groups has no bootstrap interval (-)" in text
+    assert "It lacks 2 Early, 3 Pro, for which there is no donor" in html.read_text("utf-8")
+
+
+def test_the_report_says_what_thresholds_and_means_came_from(
+    found: Evaluation, run: Path, data: Path, tmp_path: Path
+) -> None:
+    """A run with a calibration role, and one without, as the folds of a cross-fit are."""
+    fold = tmp_path / "fold"
+    shutil.copytree(run, fold)
+    split = (fold / "split.csv").read_text("utf-8")
+    (fold / "split.csv").write_text(split.replace("calibration", "train"), "utf-8")
+    other = evaluate(RunSubject(fold), data, quick=True, resamples=50)
+    assert "fitted_again" in found.report["calibration"]
+    assert "fitted_again" not in other.report["calibration"]
+    fields = found.report["data"]["calibration_fields"]
+    for evaluation, fitted, means in (
+        (found, "the calibration role", f"the {fields} fields of the calibration role"),
+        (other, "the answers of the other folds of its cross-fit", "the evaluated fields"),
+    ):
+        for path in output.write(evaluation, tmp_path)[:2]:
+            text = path.read_text("utf-8")
+            assert f"fitted after training on {fitted}" in text
+            assert f"Replaced features are means over {means}" in text
+            assert ("calibration role" in text) == (evaluation is found) or "want of a" in text
 
 
 def test_pictures_can_be_left_out(found: Evaluation) -> None:

@@ -6,7 +6,7 @@ import pytest
 pytest.importorskip("sklearn", reason="the training extra is not installed")
 
 from allsub_edge.classes import CLASSES
-from allsub_edge.evaluation import bootstrap, measures
+from allsub_edge.evaluation import bootstrap, measures, words
 from allsub_edge.training.metrics import confusion
 
 MATRIX = np.array([[8, 2, 0, 0], [1, 18, 1, 0], [0, 0, 30, 0], [0, 0, 4, 36]])
@@ -89,6 +89,49 @@ def test_clustered_mistakes_widen_the_interval(answers: tuple) -> None:
         return high - low
 
     assert width(groups) > 1.3 * width(alone) > 0
+
+
+NEEDS_BENIGN = {
+    *("accuracy", "balanced_accuracy", "all_specificity", "macro_sensitivity"),
+    *("macro_specificity", "macro_accuracy", "auroc_macro", "auroc_all", "calibration_error"),
+    "sensitivity_Benign",
+    *(f"specificity_{name}" for name in CLASSES[1:]),
+    *(f"auroc_{name}" for name in CLASSES),
+}
+
+
+def test_what_needs_a_class_of_one_group_has_no_interval(answers: tuple) -> None:
+    labels, probabilities, groups = answers
+    one = ["all" if label == 0 else group for label, group in zip(labels, groups, strict=True)]
+    drawn = bootstrap.weights(labels, one, 200)
+    found = bootstrap.intervals(labels, probabilities, drawn)
+    none = {key for key, (low, high) in found.items() if np.isnan(low) and np.isnan(high)}
+    assert none == NEEDS_BENIGN
+    usual = bootstrap.intervals(labels, probabilities, bootstrap.weights(labels, groups, 200))
+    for key in set(found) - none:
+        assert found[key] != (1.0, 1.0) or usual[key] == (1.0, 1.0), key
+    hits = probabilities.argmax(1) == labels
+    assert np.isnan(bootstrap.rate_interval(hits, drawn)).all()
+    assert not np.isnan(bootstrap.rate_interval(hits[15:], drawn[:, 15:])).any()
+
+
+def test_one_group_in_every_class_is_no_interval_of_one_point() -> None:
+    labels = np.repeat(np.arange(4), 10)
+    probabilities = np.full((40, 4), 0.1, np.float32)
+    called = labels.copy()
+    called[[0, 1, 2, 3, 10, 11, 12, 13, 20, 21, 22, 30, 31, 32]] += 1
+    probabilities[np.arange(40), called % 4] = 0.7
+    matrix = confusion(labels, called % 4)
+    drawn = bootstrap.weights(labels, [CLASSES[i] for i in labels], 200)
+    table = measures.table(
+        measures.values(labels, probabilities, matrix),
+        measures.counted(matrix),
+        bootstrap.intervals(labels, probabilities, drawn),
+    )
+    assert table["accuracy"]["value"] == pytest.approx(0.65)
+    for key, row in table.items():
+        assert words.ends(row["bootstrap95"]) == "-", key
+    assert "fewer than two groups has no bootstrap interval (-)" in words.INTERVALS
 
 
 def test_the_table_is_json_with_both_intervals(answers: tuple) -> None:

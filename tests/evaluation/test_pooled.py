@@ -14,6 +14,7 @@ pytest.importorskip("sklearn", reason="the training extra is not installed")
 
 from allsub_edge.classes import CLASSES, NOT_A_MEDICAL_DEVICE
 from allsub_edge.errors import DataError
+from allsub_edge.evaluation.measures import NAMES
 from allsub_edge.evaluation.pooled import by_group, changed_fields, main, markdown, pool
 from allsub_edge.statistics import Rate
 
@@ -31,6 +32,7 @@ def report(fold: int, each: int = 6) -> dict[str, Any]:
             fields.append(
                 {
                     "file": f"{label}/{fold}-{number}.jpg",
+                    "sha256": f"{label}{fold}{number}",
                     "class": label,
                     "group": f"g{fold}",
                     "top": top,
@@ -41,6 +43,7 @@ def report(fold: int, each: int = 6) -> dict[str, Any]:
     condition = {
         "key": "gains_10",
         "name": "channel gains at random, +-10 %",
+        "family": "gains",
         "fields": total,
         "accuracy": Rate(total - fold, total).to_dict(),
         "all_called_benign": Rate(0, total - each).to_dict(),
@@ -51,12 +54,23 @@ def report(fold: int, each: int = 6) -> dict[str, Any]:
     background = {"name": "background colour", "how": "-", **Rate(10 + fold, total).to_dict()}
     return {
         "schema": "allsub-edge/evaluation/1",
-        "subject": {"name": f"fold{fold}"},
-        "data": {"role": "test", "fingerprint": "f"},
+        "subject": {
+            "kind": "run",
+            "name": f"fold{fold}",
+            **dict.fromkeys(("sha256", "backbone", "fusion", "recipe"), "-"),
+        },
+        "data": {
+            "role": "test",
+            "fingerprint": "f",
+            **dict.fromkeys(("protocol", "fields", "groups", "classes")),
+        },
+        "warnings": [],
+        "measures": {key: {"name": key, "value": None, "bootstrap95": None} for key in NAMES},
         "fields": fields,
-        "ablation": [],
+        "ablation": [{**condition, "key": "both", "name": "both channels"}],
+        "ablation_note": "-",
         "robustness": [condition, *([{**condition, "key": "blur_1"}] if fold == 1 else [])],
-        "baselines": {"background_colour": background},
+        "baselines": {"background_colour": background, "corner": {**background, "name": "corner"}},
     }
 
 
@@ -102,6 +116,99 @@ def test_a_card_names_the_groups_with_mistakes_and_what_needs_no_network() -> No
         assert row in text
     assert "| accuracy | 93.75 % |" in text
     assert all(entry["name"] in text for entry in pooled["baselines"].values())
+
+
+def test_a_baseline_that_one_report_lacks_has_no_rate() -> None:
+    bare = report(2)
+    bare["baselines"]["corner"] = {
+        "name": "corner",
+        "how": "not measured: a class has fewer than two groups",
+    }
+    for reports in ([report(1), bare], [bare, report(1)]):
+        found = pool(reports)
+        assert found["baselines"]["corner"] == {"name": "corner"}
+        assert found["baselines"]["background_colour"]["total"] == 48
+        assert "| corner | - |" in markdown(found) and "| corner | - |" in by_group(found)
+
+
+def test_warnings_are_repeated_with_the_names_they_are_about() -> None:
+    one, two = report(1), report(2)
+    one["warnings"] = ["the split is optimistic"]
+    two["warnings"] = ["the split is optimistic", "another split"]
+    found = pool([one, two])
+    assert found["warnings"] == ["fold1, fold2: the split is optimistic", "fold2: another split"]
+    for text in (markdown(found), by_group(found)):
+        assert "**Mind:** fold1, fold2: the split is optimistic." in text
+        assert "**Mind:** fold2: another split." in text
+    assert "Mind" not in markdown(pool([report(1), report(2)]))
+
+
+def test_a_class_of_one_group_over_all_folds_has_no_interval() -> None:
+    one, two = report(1), report(2)
+    for row in (*one["fields"], *two["fields"]):
+        if row["class"] == "Pro":
+            row["group"] = "g1"
+    found = pool([one, two])
+    assert found["measures"]["sensitivity_Pro"]["bootstrap95"] == [None, None]
+    assert found["measures"]["sensitivity_Benign"]["bootstrap95"] != [None, None]
+    assert "| accuracy | 93.75 % | - |" in by_group(found)
+
+
+def transplants(total: int, control: int) -> list[dict[str, Any]]:
+    """Entries of a transplant and its control on so many fields, as ``robustness.grid`` makes."""
+
+    def entry(key: str, fields: int, wrong: int) -> dict[str, Any]:
+        told = {"key": key, "name": key, "family": "background", "fields": fields}
+        if not fields:
+            return told
+        names = ("all_called_benign", "flipped", "labels_given", "wrong_labels", "flipped_to_donor")
+        rates = {name: Rate(wrong, fields).to_dict() for name in names}
+        return {**told, **rates, "accuracy": Rate(fields - wrong, fields).to_dict()}
+
+    found = [entry("background_other_class", total, 5), entry("background_same_class", control, 1)]
+    if control < total:
+        found[1]["without_donor"] = {"Benign": total - control}
+    if 0 < control < total:
+        found.insert(1, entry("background_other_class_on_control", control, 3))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("controls", "told"),
+    [((24, 24), None), ((24, 18), (42, 8)), ((18, 24), (42, 8)), ((18, 0), (18, 3))],
+)
+def test_a_transplant_is_pooled_on_the_fields_of_its_control(
+    controls: tuple[int, int], told: tuple[int, int] | None
+) -> None:
+    reports = [
+        {**report(fold), "robustness": transplants(24, control)}
+        for fold, control in zip((1, 2), controls, strict=True)
+    ]
+    by_key = {entry["key"]: entry for entry in pool(reports)["robustness"]}
+    assert by_key["background_other_class"]["fields"] == 48
+    control = by_key["background_same_class"]
+    assert control["fields"] == sum(controls)
+    alone = by_key.get("background_other_class_on_control")
+    if told is None:
+        assert alone is None and "without_donor" not in control
+        return
+    assert alone is not None
+    assert (alone["fields"], alone["flipped"]["count"]) == told
+    assert alone["name"] == "background_other_class_on_control"
+    assert control["without_donor"] == {"Benign": 48 - sum(controls)}
+    text = changed_fields(pool(reports))
+    assert f"background_same_class; no donor for {48 - sum(controls)} Benign |" in text
+
+
+def test_reports_that_cannot_tell_a_transplant_on_the_control_leave_it_out() -> None:
+    older = transplants(24, 18)
+    del older[1]
+    reports = [
+        {**report(1), "robustness": transplants(24, 18)},
+        {**report(2), "robustness": older},
+    ]
+    keys = [entry["key"] for entry in pool(reports)["robustness"]]
+    assert keys == ["background_other_class", "background_same_class"]
 
 
 def test_a_field_counts_once() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import pytest
 from allsub_edge.classes import CLASSES
 from allsub_edge.evaluation import robustness
 from allsub_edge.evaluation.answers import NO_LABEL, Answers
-from allsub_edge.evaluation.conditions import CONDITIONS, FAMILIES, conditions
+from allsub_edge.evaluation.conditions import CONDITIONS, FAMILIES, ON_CONTROL, conditions
+from allsub_edge.evaluation.markdown import condition_row
 from allsub_edge.evaluation.robustness import Material
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.imaging.render import render_field
@@ -158,10 +160,60 @@ def test_no_donor_is_told_and_not_counted(material: Material) -> None:
     assert worst is not None and worst["fields"] == 2
 
 
+def _only_benign_has_two_groups(material: Material) -> Material:
+    names = [CLASSES[i] for i in material.labels]
+    groups = [
+        group if name == "Benign" else name
+        for name, group in zip(names, material.groups, strict=True)
+    ]
+    return Material(material.fields, material.masks, material.labels, groups)
+
+
+def test_a_rate_of_nothing_is_null(material: Material) -> None:
+    """The control has donors for Benign fields only, so no ALL field can be called Benign."""
+    subject, few = Reader(_glass), _only_benign_has_two_groups(material)
+    found = robustness.grid(
+        subject, few, subject.answer(few.fields), quick=True, step=lambda count: None
+    )
+    control = next(e for e in found if e["key"] == "background_same_class")
+    assert control["fields"] == EACH and control["all_called_benign"] is None
+    assert control["wrong_labels"] is None, "this reader refuses what it calls Benign"
+    json.dumps(found, allow_nan=False)
+    assert condition_row(control)[2:] == ["-", "0 of 4", "0 of 4", "-"]
+
+
+def test_control_and_treatment_are_told_on_the_same_fields(material: Material) -> None:
+    subject, few = Reader(_glass), _only_benign_has_two_groups(material)
+    steps: list[int] = []
+    found = robustness.grid(
+        subject, few, subject.answer(few.fields), quick=False, step=steps.append
+    )
+    assert sum(steps) == len(CONDITIONS) * len(few.labels), "nothing is answered twice"
+    by_key = {entry["key"]: entry for entry in found}
+    control = by_key["background_same_class"]
+    assert control["without_donor"] == dict.fromkeys(CLASSES[1:], EACH)
+    assert condition_row(control)[0] == (
+        "background of the same class (control); no donor for 4 Early, 4 Pre, 4 Pro"
+    )
+    for key in ("background_other_class", "background_other_class_matched"):
+        whole, alone = by_key[key], by_key[key + ON_CONTROL]
+        assert whole["fields"] == 4 * EACH and alone["fields"] == control["fields"] == EACH
+        assert "without_donor" not in whole and "without_donor" not in alone
+        assert alone["name"] == whole["name"] + ", on the control's fields alone"
+    # Benign alone: every one of its fields flips to its donor's class.
+    assert by_key["background_other_class" + ON_CONTROL]["flipped_to_donor"]["count"] == EACH
+
+
+def test_where_the_control_has_every_field_nothing_is_told_twice(material: Material) -> None:
+    found = _grid(Reader(_glass), material, quick=True)
+    assert not any(key.endswith(ON_CONTROL) for key in found)
+    assert not any("without_donor" in entry for entry in found.values())
+
+
 def test_donors_are_of_other_groups(material: Material) -> None:
     for key in ("background_other_class", "background_same_class"):
         condition = next(c for c in CONDITIONS if c.key == key)
-        donors = robustness._donors(material, condition)
+        donors = robustness._donors(material, condition.donor)
         assert donors is not None and (donors >= 0).all()
         for field, donor in enumerate(donors):
             assert material.groups[field] != material.groups[donor]

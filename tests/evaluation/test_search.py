@@ -11,7 +11,8 @@ from allsub_edge.cli.main import main
 from allsub_edge.errors import DataError, UsageError
 from allsub_edge.evaluation import search
 from allsub_edge.evaluation.search_table import collect, markdown
-from allsub_edge.training.run import Run
+from allsub_edge.training.dataset import fingerprint, read_dataset
+from allsub_edge.training.run import SCHEMA, Run
 
 COMMON = """
 [common]
@@ -112,10 +113,62 @@ def test_a_search_trains_once_and_tells_all(
     assert main(words) == 0
     assert "1 of 3: plain is done" in capsys.readouterr().err
     assert before == {path: path.stat().st_mtime_ns for path in out.glob("*/*.npz")}
+    # Nor is a run on another split, whether or not its training is asked for again.
+    other = tmp_path / "other.csv"
+    other.write_text(split_file.read_text("utf-8").replace("validation", "train"), "utf-8")
+    again = [str(other) if word == str(split_file) else word for word in words]
+    table = (out / "table.md").read_bytes()
+    assert main(again) == 2
+    assert "plain: is done, on another split than" in capsys.readouterr().err
+    assert (out / "table.md").read_bytes() == table
     # Another configuration under a name that is taken is never mixed up with it.
     written(tmp_path, LIST.replace("dense = 16", "dense = 32"))
     assert main(words) == 2
     assert "wide: holds a run with another dense" in capsys.readouterr().err
+
+
+def _finished(entry: search.Entry, folder: Path, split: Path, fields: str) -> None:
+    """A run folder as far as a search looks into it."""
+    run = Run(folder)
+    folder.mkdir(parents=True)
+    run.write_json(
+        "config.json",
+        {"schema": SCHEMA, "config": entry.config.to_dict(), "data_fingerprint": fields},
+    )
+    run.split_path.write_bytes(split.read_bytes())
+    run.write_json("evaluation.json", {})
+    run.write_json("history.json", [])
+    run.write_arrays("best.npz", {})
+
+
+def test_a_finished_run_on_another_split_or_other_fields_is_refused(
+    data: Path, split_file: Path, tmp_path: Path
+) -> None:
+    entries, out = search.read_list(written(tmp_path, LIST), tmp_path / "out"), tmp_path / "out"
+    other = tmp_path / "other.csv"
+    other.write_text(split_file.read_text("utf-8").replace("validation", "train"), "utf-8")
+    present = fingerprint(read_dataset(data))
+    _finished(entries[0], out / "plain", split_file, present)
+
+    def searched(split: Path) -> list[str]:
+        lines: list[str] = []
+        search.search(
+            entries[:1], out, search.trainer(data, split, lambda *_: None, print), say=lines.append
+        )
+        return lines
+
+    assert searched(split_file) == ["1 of 1: plain is done"]
+    with pytest.raises(UsageError, match=r"plain: is done, on another split than .*another --out"):
+        searched(other)
+    _finished(entries[1], out / "wide", other, present)
+    with pytest.raises(DataError, match=r"wide: another split or other data than .*plain"):
+        collect(entries, out, {})
+    Run(out / "plain").write_json(
+        "config.json",
+        {**Run(out / "plain").read_json("config.json"), "data_fingerprint": "0" * 64},
+    )
+    with pytest.raises(DataError, match=r"plain: is done, on other fields than .*another --out"):
+        searched(split_file)
 
 
 def test_a_stopped_search_has_a_table_and_names_what_failed(
