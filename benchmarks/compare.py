@@ -15,7 +15,8 @@ def load(path: Path) -> dict[str, Any]:
     """Read an earlier result.
 
     Raises:
-        DataError: ``missing``, ``not_a_benchmark`` or ``unknown_schema``.
+        DataError: ``missing``, ``not_a_benchmark`` or ``unknown_schema``. An entry that the
+            comparison reads and does not find makes it ``not_a_benchmark``.
     """
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -31,7 +32,31 @@ def load(path: Path) -> dict[str, Any]:
             "unknown_schema",
             f"{path}: has schema {schema!r}, this version reads {SCHEMA!r}: measure it again",
         )
+    lacking = _lacking(found)
+    if lacking:
+        raise DataError(
+            "not_a_benchmark",
+            f"{path}: is no whole result of allsub-edge bench ({lacking}): measure it again",
+        )
     return found
+
+
+def _lacking(found: dict[str, Any]) -> str:
+    """The first entry that :func:`changes` or :func:`warnings` would miss; empty if none."""
+    machine, models = found.get("machine"), found.get("models")
+    if not isinstance(machine, dict) or not isinstance(machine.get("versions"), dict):
+        return "it lacks machine.versions"
+    if not isinstance(models, list):
+        return "it lacks models"
+    for place, row in enumerate(models):
+        steady = row.get("steady") if isinstance(row, dict) else None
+        if not isinstance(steady, dict) or not isinstance(row.get("name"), str):
+            return f"models[{place}] lacks name or steady"
+        for kind, times in steady.items():
+            p90 = times.get("p90_ms") if isinstance(times, dict) else None
+            if not isinstance(p90, int | float) or not p90 > 0:
+                return f"models[{place}].steady.{kind}.p90_ms is not a time"
+    return ""
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[dict[str, Any]]:

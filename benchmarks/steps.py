@@ -3,7 +3,8 @@
     python -m allsub_edge.benchmarks.steps PLAIN.onnx [--threads 1] [--json OUT.json]
 
 PLAIN is a model file as it was converted: ``allsub-edge export RUN ... --as-converted``. The passes
-of ``export.fuse`` are added one after another; all graphs, and the file opened with other settings, take turns.
+of ``export.fuse`` are added one after another; all graphs, and the file opened with other settings,
+take turns.
 """
 
 from __future__ import annotations

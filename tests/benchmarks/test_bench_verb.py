@@ -146,3 +146,37 @@ def test_a_file_that_is_no_result_is_refused(
         path.write_text(text)
         assert main(["bench", "--compare", str(path)]) == 2
         assert "old.json" in capsys.readouterr().err
+
+
+WHOLE = {
+    "schema": compare.SCHEMA,
+    "machine": {"cpu": "one", "versions": {"numpy": "2"}},
+    "models": [{"name": "a", "word": "ours", "steady": {"field224": {"p90_ms": 5.0}}}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"machine": None}, "lacks machine.versions"),
+        ({"machine": {"cpu": "one"}}, "lacks machine.versions"),
+        ({"models": {}}, "lacks models"),
+        ({"models": ["a"]}, "models[0] lacks name or steady"),
+        ({"models": [{"name": "a", "word": "ours"}]}, "models[0] lacks name or steady"),
+        ({"models": [{"steady": {}}]}, "models[0] lacks name or steady"),
+        ({"models": [{"name": "a", "steady": {"field224": {}}}]}, "field224.p90_ms is not a time"),
+        ({"models": [{"name": "a", "steady": {"x": {"p90_ms": 0}}}]}, "x.p90_ms is not a time"),
+    ],
+)
+def test_a_result_that_lacks_what_is_compared_is_refused_when_it_is_read(
+    change: dict[str, Any], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "old.json"
+    path.write_text(json.dumps(WHOLE))
+    assert compare.load(path) == WHOLE
+    assert compare.warnings(WHOLE, WHOLE) == []
+    path.write_text(json.dumps({**WHOLE, **change}))
+    assert main(["bench", "--compare", str(path), *FAST]) == 2
+    err = capsys.readouterr().err
+    assert "old.json: is no whole result of allsub-edge bench" in err and words in err
+    assert len(err.splitlines()) == 1
