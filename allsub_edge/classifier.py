@@ -17,6 +17,7 @@ from allsub_edge.engines.base import Engine
 from allsub_edge.errors import AllsubError, FieldError, ModelFileError
 from allsub_edge.helper import Helper
 from allsub_edge.imaging.decode import decode, read_bytes
+from allsub_edge.imaging.memory import enough_memory
 from allsub_edge.imaging.resize import squash
 from allsub_edge.model_file import container
 from allsub_edge.model_file.manifest import Manifest
@@ -137,7 +138,8 @@ class Classifier:
             try:
                 if isinstance(field, AllsubError):
                     raise field
-                answer = self._predict(field, source, clock)
+                with enough_memory(source):
+                    answer = self._predict(field, source, clock)
             except AllsubError as error:
                 answer = self._failed(source, error, clock), None
             # Let go before the next field is made, so that never two are in memory.

@@ -28,7 +28,9 @@ class FieldError(AllsubError):
     """One input field cannot be read; the other inputs go on.
 
     Codes: ``missing``, ``unreadable``, ``empty``, ``not_an_image``, ``truncated``, ``too_large``,
-    ``too_small``, ``grey``, ``unsupported``, ``no_fields``.
+    ``too_small``, ``grey``, ``unsupported``, ``no_fields``, ``no_memory`` (it may be
+    sound: try again). A camera has more (docs/camera.md); ``worker_died`` comes from
+    ``infer --workers``.
     """
 
 

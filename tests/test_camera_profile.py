@@ -230,6 +230,8 @@ def damaged(text: str) -> dict[str, str]:
         "camera": changed(camera=3),
         "controls": changed(controls={"exposure": "long"}),
         "nan": changed(controls={"exposure": float("nan")}),
+        "controls' kind": changed(controls=[]),
+        "no controls": changed(controls=None),
     }
 
 
@@ -254,6 +256,15 @@ def test_other_files_that_cannot_be_used(tmp_path: Path) -> None:
         CameraProfile.load(tmp_path / "gone.json")
     with pytest.raises(DataError, match="cannot be read"):
         CameraProfile.load(tmp_path)
+    with pytest.raises(DataError, match="not a regular file") as caught:
+        CameraProfile.load("/dev/zero")
+    assert caught.value.code == "unreadable"
+    huge = tmp_path / "huge.json"
+    with huge.open("wb") as stream:
+        stream.truncate(2**40)  # sparse: takes no room
+    with pytest.raises(DataError, match="no camera profile") as caught:
+        CameraProfile.load(huge)
+    assert caught.value.code == "damaged_profile"
     newer = tmp_path / "newer.json"
     newer.write_text('{"schema": "allsub-edge/camera-profile/9"}')
     with pytest.raises(DataError, match="this version reads") as caught:

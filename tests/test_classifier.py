@@ -140,6 +140,19 @@ def test_many_fields_go_past_the_bad_ones(classifier: Classifier, png: Path) -> 
     assert records[3].model == records[0].model
 
 
+def test_memory_that_runs_out_is_told_of_its_field(
+    classifier: Classifier, png: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*arguments: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("allsub_edge.classifier.squash", exhausted)
+        (record,) = classifier.predict_many([png])
+    assert record.error is not None and record.error.code == "no_memory"
+    assert classifier.predict(png).error is None
+
+
 def test_a_view_is_what_the_model_saw(classifier: Classifier) -> None:
     field = render_field(8, "Pre", 300)
     (record, view), (failed, nothing) = classifier.view_many([("a", field), ("b", b"junk")])

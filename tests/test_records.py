@@ -21,6 +21,7 @@ from allsub_edge.imaging.render import render_field
 from allsub_edge.prediction import Prediction
 from allsub_edge.records import FILE_NAME, VERSION, Records, RecordsError, Seen, default_folder
 from allsub_edge.records.database import APPLICATION_ID, MIGRATIONS, migrate
+from allsub_edge.records.record import stamp
 from tests import toy_model
 
 ROOT = Path(__file__).parents[1]
@@ -126,6 +127,47 @@ def test_a_file_is_known_by_name_size_and_time(records: Records, answer: Predict
     assert not records.note(number, Seen("/in/f1.png", 101, 9))
     assert sighted(Seen("/in/f1.png", 101, 9))
     assert not sighted(Seen("/in/f1.png", 101, 7))
+
+
+@pytest.mark.parametrize("year", [1601, 2300, 2486])
+def test_times_beyond_63_bits_of_nanoseconds_are_kept_apart(
+    records: Records, answer: Prediction, year: int
+) -> None:
+    moment = int(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**9
+    seen = Seen("/in/a.png", 5, moment)
+
+    def sighted(seen: Seen) -> bool:
+        return records.sighted(seen, case="C1", model_sha256=answer.model.sha256, settings=SETTINGS)
+
+    assert not sighted(seen)
+    number, _ = add(records, answer, seen=seen)
+    assert sighted(seen)
+    assert not sighted(replace(seen, mtime_ns=moment + 1))
+    assert not records.note(number, replace(seen, mtime_ns=moment + 1))
+    assert sighted(replace(seen, mtime_ns=moment + 1))
+
+
+def test_numbers_too_large_for_the_database_are_refused_in_words(
+    records: Records, answer: Prediction
+) -> None:
+    add(records, answer)
+    for number in (2**63, -(2**63) - 1, 10**22, 2**64 + 1):
+        with pytest.raises(RecordsError, match=f"no record {number}") as caught:
+            records.get(number)
+        assert caught.value.code == "no_such_record"
+    with pytest.raises(RecordsError) as caught:
+        records.note(1, Seen("/in/a.png", 2**63, 0))
+    assert caught.value.code == "records_failed"
+    assert records.sources(1) == ["/in/f1.png"]
+
+
+def test_years_of_three_digits_come_before_all_others(records: Records, answer: Prediction) -> None:
+    assert stamp(datetime(999, 12, 31, tzinfo=UTC)) == "0999-12-31T00:00:00.000Z"
+    assert stamp(datetime(2026, 1, 2, 3, 4, 5, 999_999, UTC)) == "2026-01-02T03:04:05.999Z"
+    add(records, answer)
+    assert records.count(before=datetime(999, 12, 31, tzinfo=UTC)) == 0
+    assert records.purge(before=datetime(5, 1, 1, tzinfo=UTC)) == 0
+    assert records.count(since=datetime(999, 12, 31, tzinfo=UTC)) == 1
 
 
 def test_selecting_and_purging_by_case_and_time(records: Records, answer: Prediction) -> None:
@@ -288,6 +330,19 @@ def test_the_default_folder_follows_the_environment(monkeypatch: pytest.MonkeyPa
     for unset in ("", "relative/path"):
         monkeypatch.setenv("XDG_DATA_HOME", unset)
         assert default_folder() == Path("/home/ada/.local/share/allsub-edge")
+
+
+def test_without_a_home_the_folder_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", homeless)
+    monkeypatch.setenv("XDG_DATA_HOME", "")
+    with pytest.raises(RecordsError, match="--data-dir") as caught:
+        Records.open()
+    assert caught.value.code == "no_home"
+    monkeypatch.setenv("XDG_DATA_HOME", "/data")
+    assert default_folder() == Path("/data/allsub-edge")
 
 
 def test_a_full_disk_tears_nothing(tmp_path: Path, answer: Prediction) -> None:

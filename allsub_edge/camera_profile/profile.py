@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +21,9 @@ from allsub_edge.imaging.white_balance import MAX_GAIN, TARGET
 
 SCHEMA: Final[str] = "allsub-edge/camera-profile/1"
 CHANNELS: Final[tuple[str, ...]] = ("red", "green", "blue")
+
+# A profile has some 20 kB.
+_MAX_BYTES: Final[int] = 2**24
 
 _SHIFT: Final[int] = 12  # fractional bits of a gain; 8 x 2^12 x 255 fits 32 bits
 
@@ -108,7 +112,7 @@ class CameraProfile:
         """
         again = "make a new one with allsub-edge calibrate-camera"
         try:
-            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+            raw = json.loads(_text(Path(path)))
         except FileNotFoundError:
             raise DataError("missing", f"{path}: there is no such profile; {again}") from None
         except OSError as error:
@@ -130,6 +134,21 @@ class CameraProfile:
             raise DataError("damaged_profile", text) from None
 
 
+def _text(path: Path) -> str:
+    """The text of a file that may be a profile.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file: a device would never end.
+        ValueError: it is larger than any profile, or not UTF-8.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError("not a regular file")
+    if status.st_size > _MAX_BYTES:
+        raise ValueError(f"{status.st_size} bytes")
+    return path.read_text(encoding="utf-8")
+
+
 def _parsed(raw: Mapping[str, Any]) -> CameraProfile:
     width, height = (int(value) for value in raw["size"])
     shading = np.array(raw["shading"])
@@ -144,6 +163,8 @@ def _parsed(raw: Mapping[str, Any]) -> CameraProfile:
     datetime.fromisoformat(raw["created"])
     if not isinstance(raw["camera"], str):
         raise ValueError("camera must be text")
+    if not isinstance(raw["controls"], dict):
+        raise ValueError("controls must be numbers by name")
     controls = {str(name): float(value) for name, value in raw["controls"].items()}
     if not all(np.isfinite(list(controls.values()))):
         raise ValueError("controls must be numbers")

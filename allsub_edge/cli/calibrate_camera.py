@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from allsub_edge.cli.camera import add_camera_argument, frame_size, tell
+from allsub_edge.cli.output import Outputs, check_place
 from allsub_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -55,8 +56,10 @@ def run(args: argparse.Namespace) -> int:
     from allsub_edge.camera_profile import CameraProfile, drift
 
     stored = None if args.check is None else CameraProfile.load(args.check)
-    if args.out is not None and Path(args.out).is_dir():
-        raise UsageError("bad_output_path", f"{args.out}: is a folder: name a file for --out")
+    if args.out is not None:
+        check_place(args.out, "--out")
+        for source in (args.camera, args.camera.removeprefix("video:")):
+            Outputs(args.out).refuse(source)
     now = measure(args.camera, frame_size(args.size), stored)
     levels = ", ".join(f"{value:.1f}" for value in now.white)
     if stored is None:

@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
+from allsub_edge.cli.threads import add_threads
 from allsub_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -48,9 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_camera_options(parser)
     parser.add_argument("--model", metavar="FILE", help="model file (default: the shipped one)")
     parser.add_argument("--format", choices=FORMATS, default="text", help="default: text")
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="default: the usable cores, at most 4"
-    )
+    add_threads(parser)
     parser.add_argument("--quiet", action="store_true", help="no summary on stderr")
 
 

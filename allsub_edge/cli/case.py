@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from allsub_edge.classes import CLASSES, CLINICAL_NAMES, NOT_A_MEDICAL_DEVICE
+from allsub_edge.cli.output import Outputs, check_place, same_place
+from allsub_edge.cli.threads import add_threads
 from allsub_edge.errors import AllsubError, UsageError
 
 if TYPE_CHECKING:
@@ -53,9 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--report", metavar="OUT.html", help="also write one page with pictures, to read or print"
     )
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="default: the usable cores, at most 4"
-    )
+    add_threads(parser)
     parser.add_argument("--quiet", action="store_true", help="nothing on stderr but errors")
 
 
@@ -71,8 +71,10 @@ def run(args: argparse.Namespace) -> int:
 
     case = Case(args.id)
     _check_outputs(args.out, args.report)
+    outputs = Outputs(args.out, args.report)
+    outputs.refuse(args.model)
     with Classifier.load(args.model, threads=args.threads) as classifier:
-        for prediction, thumbnail in _fields(case, classifier, args):
+        for prediction, thumbnail in _fields(case, classifier, outputs, args):
             case.add(prediction, thumbnail)
             if prediction.error is not None and not args.quiet:
                 from allsub_edge.cli.formats import text_line
@@ -95,18 +97,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_outputs(out: str | None, report: str | None) -> None:
     for option, name in (("-o", out), ("--report", report)):
-        if name is not None and Path(name).is_dir():
-            raise UsageError("bad_output_path", f"{name}: is a folder: name a file for {option}")
+        if name is not None:
+            check_place(name, option)
     if report is None:
         return
     if Path(report).suffix.lower() not in (".html", ".htm"):
         raise UsageError("bad_output_path", f"--report {report}: end its name in .html")
-    if out is not None and Path(out).absolute() == Path(report).absolute():
+    if out is not None and same_place(out, report):
         raise UsageError("bad_output_path", f"-o and --report both name {out}: use two names")
 
 
 def _fields(
-    case: Case, classifier: Classifier, args: argparse.Namespace
+    case: Case, classifier: Classifier, outputs: Outputs, args: argparse.Namespace
 ) -> Iterator[tuple[Prediction, bytes | None]]:
     """Predictions of all inputs that are not repeats, with thumbnails where the report wants them.
 
@@ -118,6 +120,7 @@ def _fields(
     from allsub_edge.sources.paths import expand
 
     for item in expand(args.paths):
+        outputs.refuse(item.source)
         found: bytes | AllsubError
         try:
             if item.path is None:

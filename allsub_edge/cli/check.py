@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Final
 
+from allsub_edge.cli.threads import add_threads
 from allsub_edge.errors import ModelFileError, UsageError
 
 if TYPE_CHECKING:
@@ -28,9 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only this one, such as onnxruntime, litert or litert:tflite_runtime "
         "(default: every one installed)",
     )
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="default: the usable cores, at most 4"
-    )
+    add_threads(parser)
 
 
 def case_line(result: GoldenResult) -> str:

@@ -8,12 +8,13 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from time import perf_counter
 from typing import TYPE_CHECKING, Final
 
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
 from allsub_edge.cli import output
+from allsub_edge.cli.threads import add_threads
 from allsub_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -31,9 +32,6 @@ TERMINATED: Final[int] = 128 + signal.SIGTERM
 
 FORMATS: Final[tuple[str, ...]] = ("text", "ndjson", "json", "csv")
 
-MAX_THREADS: Final[int] = 256
-"""More threads than any processor this is for; a slip of the finger must not start thousands."""
-
 MAX_WORKERS: Final[int] = 64
 
 HELP: Final[str] = """\
@@ -46,14 +44,6 @@ A bad file does not stop the others. Exit code: 0 every input was processed, 1 s
 each field that was begun) is finished and its record written, then the exit code is 143; a file
 named with -o does not appear then, since it would not be whole.
 """
-
-
-def _threads(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= MAX_THREADS:
-        raise argparse.ArgumentTypeError(
-            f"must be a whole number from 1 to {MAX_THREADS}, not {text!r}"
-        )
-    return int(text)
 
 
 def _workers(text: str) -> int:
@@ -82,9 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="also draw each field with its cells, verdict and reasons, one PNG each",
     )
-    parser.add_argument(
-        "--threads", type=_threads, metavar="N", help="default: the usable cores, at most 4"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--workers",
         type=_workers,
@@ -144,15 +132,17 @@ class _Terminated(Exception):
 
 
 def _inputs(
-    paths: list[str], overlays: Overlays | None, stop: _Stop
+    paths: list[str], outputs: output.Outputs, overlays: Overlays | None, stop: _Stop
 ) -> Iterator[tuple[str, Field | AllsubError]]:
     from allsub_edge.sources.paths import expand
 
     for path in paths:
         if path == STDIN:
+            outputs.refuse(0)
             yield STDIN, _standard_input(stop)
             continue
         for item in expand([path]):
+            outputs.refuse(item.source)
             if item.path is not None and overlays is not None:
                 overlays.refuse_inside(item.path)
             found = item.error if item.path is None else item.path
@@ -236,16 +226,20 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("usage", "-: standard input is a terminal: pipe an image in")
     counts: Counter[str] = Counter()
     stop = _Stop()
+    outputs = output.Outputs(args.out)
+    outputs.refuse(args.model)
     with _answering(args) as classifier:
         overlays = _overlays(args)
         to_file = args.out is not None or not sys.stdout.isatty()
         progress = _Progress(to_file and sys.stderr.isatty() and not args.quiet)
         started = perf_counter()
         try:
-            with stop.listening(), output.opened(args.out) as stream:
+            with stop.listening(), ExitStack() as stack:
+                with stop.waiting():  # a FIFO opens only when somebody reads it
+                    stream = stack.enter_context(output.opened(args.out))
                 writer = WRITERS[args.format](stream)
                 try:
-                    answers = classifier.view_many(_inputs(args.paths, overlays, stop))
+                    answers = classifier.view_many(_inputs(args.paths, outputs, overlays, stop))
                     for record, view in answers:
                         if overlays is not None and view is not None:
                             overlays.write(record, view)
@@ -268,7 +262,9 @@ def run(args: argparse.Namespace) -> int:
 def _tell_terminated(args: argparse.Namespace, done: int) -> None:
     if args.quiet:
         return
-    lost = "" if args.out is None else f"; {args.out} was not written"
+    from allsub_edge.atomic import is_stream
+
+    lost = "" if args.out is None or is_stream(args.out) else f"; {args.out} was not written"
     fields = "1 field" if done == 1 else f"{done} fields"
     print(f"allsub-edge: ended by SIGTERM after {fields}{lost}", file=sys.stderr)
 

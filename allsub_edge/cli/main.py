@@ -192,8 +192,29 @@ def _missing_package(error: ModuleNotFoundError) -> str | None:
 
 def _complain(message: str) -> int:
     line = " ".join(message.split())
+    if not line.isprintable():
+        # The formats import numpy, which an error in a word of the command line can do without.
+        from allsub_edge.cli.formats import printable
+
+        line = printable(line)
     print(f"allsub-edge: error: {line}", file=sys.stderr)
     return USAGE_ERROR
+
+
+def _open_streams() -> None:
+    """Open what was closed before the start (``2>&-``, some service managers) on nothing.
+
+    Python has None for such a stream, and the next file that is opened gets its number: what a
+    library then writes to stderr would end in that file.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is not None:
+            continue
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
+        setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: PTH123, SIM115
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -206,6 +227,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The verb's code: 0 done, 1 not for every input; 2 for a usage or set-up error, 130 when
         interrupted, 141 when the reader of a pipe went away.
     """
+    _open_streams()
     # A file name need not be valid text; printing one must not stop the run.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -72,6 +72,8 @@ class Overlays:
         from allsub_edge.imaging.draw import encode_png
 
         target = self._folder / self._name(record.source)
+        if target.is_symlink():
+            target.unlink()  # it may lead to a field, and writing follows links
         picture = annotate(view.rgb, view.mask, card(record))
         write_bytes(target, encode_png(picture, _PNG_LEVEL))
         return target

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
-from itertools import chain, islice
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from allsub_edge.cli.output import Identity, check_place, identity, same_place
 from allsub_edge.errors import AllsubError, UsageError
 
 if TYPE_CHECKING:
@@ -75,54 +76,51 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UsageError: an unknown recipe; an output name that is not a PNG, is one of the fields, or
             stands for several fields.
-        OSError: an output cannot be written.
+        OSError: the picture of all fields cannot be written.
     """
     from allsub_edge.atomic import write_bytes
+    from allsub_edge.cli.formats import printable
     from allsub_edge.imaging.draw import encode_png, stacked
     from allsub_edge.imaging.recipes import get_recipe
     from allsub_edge.sources.paths import expand
 
     recipe = get_recipe(args.recipe)
-    items = expand(args.fields)
-    first = list(islice(items, 2))
-    several = len(first) > 1
     mask_name = _output(args.mask, "--mask")
-    if several and mask_name and STEM not in mask_name:
-        raise UsageError(
-            "bad_output_path",
-            f"--mask {args.mask}: several fields need a name with {STEM}, as in "
-            f"'masks/{STEM}.png', or a folder that exists",
-        )
     out_name = _output(args.out, "--out")
-    if out_name is not None and out_name == mask_name:
-        raise UsageError("bad_output_path", f"--out and --mask both name {out_name}; use two names")
+    items: Iterable[Item] = expand(args.fields)
+    if mask_name is not None or out_name is not None:
+        # All names before the first file is written: none of them may be a field, and what is
+        # written into a folder of fields must not be taken for one further on.
+        items = list(items)
+        _refuse_harm(items, out_name, mask_name)
     apart = out_name is not None and STEM in out_name
     rows: list[Picture] = []
-    written: set[Path] = set()
+    written: set[Path | Identity] = set()
     failed = 0
-    for item in chain(first, items):
+    for item in items:
         try:
             rgb, mask = _segment(item, recipe)
             if apart:
                 _write(out_name, item, encode_png(_row(rgb, mask)), written)
-            elif out_name is not None:
-                _refuse_field_itself(Path(out_name), item)
-                rows.append(_row(rgb, mask))
             _write(mask_name, item, encode_png(mask * 255), written)
-        except UsageError:
-            raise
         except AllsubError as error:
             failed += 1
-            print(f"allsub-edge: error: {error.message}", file=sys.stderr)
+            print(f"allsub-edge: error: {printable(error.message)}", file=sys.stderr)
             continue
+        if out_name is not None and not apart:
+            rows.append(_row(rgb, mask))
         if len(rows) > MAX_ROWS:
             raise UsageError(
                 "bad_output_path",
                 f"--out {args.out}: more than {MAX_ROWS} fields do not fit one picture; "
                 f"use a name with {STEM}, as in 'seen/{STEM}.png'",
             )
-        print(f"{item.source}  recipe {recipe.name}  cell fraction {mask.mean():.4f}")
+        print(f"{printable(item.source)}  recipe {recipe.name}  cell fraction {mask.mean():.4f}")
     if rows and out_name is not None:
+        if not written.isdisjoint(_marks(Path(out_name))):
+            raise UsageError(
+                "bad_output_path", f"--out {out_name}: a mask has this name; use another"
+            )
         write_bytes(out_name, encode_png(stacked(rows)))
     return 1 if failed else 0
 
@@ -156,26 +154,66 @@ def _output(name: str | None, option: str) -> str | None:
     return name
 
 
-def _write(name: str | None, item: Item, data: bytes, written: set[Path]) -> None:
-    """Write one field's file; never onto a field, never twice to one name."""
+def _refuse_harm(items: list[Item], out_name: str | None, mask_name: str | None) -> None:
+    """Raise UsageError if an output would overwrite a field or the other output.
+
+    What else is there may be of an earlier run, and is replaced.
+    """
+    if len(items) > 1 and mask_name and STEM not in mask_name:
+        raise UsageError(
+            "bad_output_path",
+            f"--mask {mask_name}: several fields need a name with {STEM}, as in "
+            f"'masks/{STEM}.png', or a folder that exists",
+        )
+    if out_name is not None and mask_name is not None and same_place(out_name, mask_name):
+        raise UsageError("bad_output_path", f"--out and --mask both name {out_name}; use two names")
+    fields = {identity(item.source) for item in items} - {None}
+    for name, option in ((out_name, "--out"), (mask_name, "--mask")):
+        if name is None:
+            continue
+        if STEM not in name:
+            check_place(name, option, text=False)
+        for target in [_target(name, item) for item in items] if STEM in name else [Path(name)]:
+            if target is not None and identity(target) in fields:
+                raise UsageError(
+                    "bad_output_path",
+                    f"{option}: {target} is one of the fields; choose another output name",
+                )
+
+
+def _target(name: str, item: Item) -> Path | None:
+    """Where one field's file goes; None if there is no field."""
+    return None if item.path is None else Path(name.replace(STEM, item.path.stem))
+
+
+def _write(name: str | None, item: Item, data: bytes, written: set[Path | Identity]) -> None:
+    """Write one field's file, never twice to one name.
+
+    Raises:
+        AllsubError: ``bad_output_path``, ``not_written``: the other fields go on.
+    """
     from allsub_edge.atomic import write_bytes
 
-    if name is None or item.path is None:
+    target = None if name is None else _target(name, item)
+    if target is None:
         return
-    target = Path(name.replace(STEM, item.path.stem))
-    if target in written:
+    # By name and by file: links, and cards that do not tell upper from lower case.
+    if not written.isdisjoint(_marks(target)):
         raise AllsubError(
             "bad_output_path",
             f"{item.source}: {target} was written for another field of the same name; "
             "segment the folders one by one",
         )
-    _refuse_field_itself(target, item)
-    write_bytes(target, data)
-    written.add(target)
+    try:
+        write_bytes(target, data)
+    except OSError as error:
+        raise AllsubError(
+            "not_written",
+            f"{item.source}: {target} could not be written ({error.strerror or error})",
+        ) from error
+    written |= _marks(target)
 
 
-def _refuse_field_itself(target: Path, item: Item) -> None:
-    if item.path is not None and target.exists() and target.samefile(item.path):
-        raise UsageError(
-            "bad_output_path", f"{target} is one of the fields; choose another output name"
-        )
+def _marks(target: Path) -> set[Path | Identity]:
+    there = identity(target)
+    return {target} if there is None else {target, there}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
+from allsub_edge.cli.threads import add_threads
 from allsub_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine-a", metavar="NAME", help="see allsub-edge check --engine")
     parser.add_argument("--engine-b", metavar="NAME", help="see allsub-edge check --engine")
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="default: the usable cores, at most 4"
-    )
+    add_threads(parser)
     parser.add_argument("--format", choices=("text", "json"), default="text", help="[text]")
 
 

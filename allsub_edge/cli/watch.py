@@ -16,6 +16,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
+from allsub_edge.cli.threads import add_threads
 from allsub_edge.errors import UsageError
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ A file is taken when it is completely written: its size and time of change staye
 while and it is a whole image. Hidden files and temporary names (.part, .tmp) are left alone. A
 file that stays broken is recorded as an error, and judged again when it changes. What has its
 record is not judged again after a restart, nor under another name. Stop it with Ctrl-C or
-SIGTERM: the field at hand is finished and recorded, and the exit code is 0.
+SIGTERM: the field at hand is finished and recorded, and the exit code is 0. What may not be read,
+a file or a subfolder, is named once and tried again; with --once it counts as an error.
 """
 
 EPILOG: Final[str] = """\
@@ -61,9 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--model", metavar="FILE", help="model file (default: the shipped one)")
     parser.add_argument("--format", choices=("text", "ndjson"), default="text")
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="default: the usable cores, at most 4"
-    )
+    add_threads(parser)
     parser.add_argument(
         "--interval", type=float, default=2.0, metavar="S", help="look every S seconds (default: 2)"
     )
@@ -150,6 +150,8 @@ def _checked(args: argparse.Namespace) -> str:
 def run(args: argparse.Namespace) -> int:
     """Watch until asked to stop; returns 0, or with ``--once`` 1 when some were not answered.
 
+    A folder that cannot be read counts as one that was not answered.
+
     Raises:
         UsageError, ModelFileError: before the first field.
         RecordsError: the records cannot be opened or written any more.
@@ -188,6 +190,7 @@ def _loop(
     counts: Counter[str],
 ) -> None:
     unreadable: set[str] = set()
+    unread: dict[str, str] = {}
     away = False
     while not stop.asked():
         try:
@@ -200,13 +203,36 @@ def _loop(
             if not away:
                 _remark(args, f"{watch.folder}: cannot be read ({error.strerror}); waiting for it")
             away = True
+        else:
+            unread = _passed_over(watch, args, unread)
         for found in ready:
             if stop.asked():
                 return
             _take(found, watch, intake, args, counts, unreadable)
         if args.once and not watch.waiting:
+            counts["error"] += len(unread)
             return
         stop.sleep(args.interval)
+
+
+def _passed_over(
+    watch: FolderWatch, args: argparse.Namespace, before: dict[str, str]
+) -> dict[str, str]:
+    """Say which folders cannot be read that could be before; gives all that cannot.
+
+    Args:
+        before: what the call before gave.
+    """
+    from allsub_edge.cli.formats import printable
+
+    unread = watch.unread
+    for path in sorted(unread.keys() - before.keys()):
+        _remark(
+            args,
+            f"{printable(path)}: fields in it cannot be read ({unread[path]}) and are not judged "
+            "until they can: give this account the right to read them",
+        )
+    return unread
 
 
 def _take(

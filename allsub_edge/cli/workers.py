@@ -64,19 +64,23 @@ def serve(handle: int, model: str | None, threads: int, views: bool) -> None:
         try:
             classifier = Classifier.load(model, threads=threads)
         except AllsubError as error:
-            line.send(error)
+            _send(line, error)
             return
-        line.send(None)
+        _send(line, None)
         with classifier:
             while True:
                 try:
                     given: Sourced = line.recv()
-                except EOFError:
+                except (EOFError, ConnectionResetError):
                     return
                 ((record, view),) = classifier.view_many([given])
-                # The other end may be gone: then nobody waits for this answer.
-                with suppress(BrokenPipeError):
-                    line.send((record, view if views else None))
+                _send(line, (record, view if views else None))
+
+
+def _send(line: Connection, what: object) -> None:
+    """Send, unless the other end is gone: then nobody waits for it."""
+    with suppress(BrokenPipeError, ConnectionResetError):
+        line.send(what)
 
 
 class _Worker:

@@ -6,7 +6,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Final, NamedTuple
 
-from allsub_edge.engines.base import Engine
+from allsub_edge.engines.base import MAX_THREADS, Engine
 from allsub_edge.errors import UsageError
 from allsub_edge.model_file.container import ModelBytes
 
@@ -105,8 +105,11 @@ def open_engine(
             f"{model.source}: engine {name} does not run {model.format} files: "
             f"choose from {', '.join(fitting) or 'another model file'}",
         )
-    if threads is not None and threads < 1:
-        raise UsageError("bad_threads", f"threads must be at least 1, not {threads}")
+    if threads is not None and not (type(threads) is int and 1 <= threads <= MAX_THREADS):
+        raise UsageError(
+            "bad_threads",
+            f"threads must be a whole number from 1 to {MAX_THREADS}, not {threads!r}",
+        )
     known = ENGINES[name]
     if not installed(name):
         raise UsageError("engine_missing", f"the engine {name} is not installed: {known.install}")

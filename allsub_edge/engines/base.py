@@ -17,6 +17,9 @@ from allsub_edge.model_file.manifest import INPUTS, Manifest
 MAX_DEFAULT_THREADS: Final[int] = 4
 """A small network has too little work in one layer to feed more threads than this."""
 
+MAX_THREADS: Final[int] = 256
+"""More are taken for a slip: engines start them all, and some libraries then never answer."""
+
 INPUT_NAME: Final[str] = "field"
 INPUT_SHAPE: Final[tuple[int, int, int]] = (FIELD_SIZE, FIELD_SIZE, 3)
 OUTPUT_NAMES: Final[tuple[str, str, str]] = ("probabilities", "domain_distance", "mask")

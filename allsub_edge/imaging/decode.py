@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from allsub_edge.errors import FieldError
 from allsub_edge.imaging.headers import Header, HeaderError, read_header
 from allsub_edge.imaging.listening import listening, speaks_of_damage
+from allsub_edge.imaging.memory import could_hold, enough_memory, no_memory
 
 MAX_PIXELS: Final[int] = 100_000_000
 """Largest field by default. Microscope cameras deliver 2 to 25 megapixels, stitched fields a few
@@ -86,7 +88,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """Read a whole file.
 
     Raises:
-        FieldError: ``missing``, ``unreadable``, ``empty`` or ``too_large`` (above MAX_BYTES).
+        FieldError: ``missing``, ``unreadable``, ``empty``, ``too_large`` (above MAX_BYTES) or
+            ``no_memory``.
     """
     try:
         # Opening a pipe would wait for a writer, so what it is comes before opening it.
@@ -100,7 +103,8 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
                 f"{path}: {status.st_size / 1e6:.0f} MB is more than the {MAX_BYTES / 1e6:.0f} MB "
                 "that a field may have; cut it into fields first",
             )
-        data = Path(path).read_bytes()
+        with enough_memory(str(path)):
+            data = Path(path).read_bytes()
     except FileNotFoundError:
         raise FieldError("missing", f"{path}: there is no such file; check the path") from None
     except (OSError, ValueError) as error:
@@ -133,19 +137,21 @@ def decode(
 
     Raises:
         FieldError: ``empty``, ``not_an_image``, ``unsupported``, ``truncated`` (cut off or
-            damaged), ``too_large``, ``too_small`` (below MIN_SIDE) or ``grey`` (one channel, or
-            three equal ones).
+            damaged), ``too_large``, ``too_small`` (below MIN_SIDE), ``grey`` (one channel, or
+            three equal ones), ``no_memory`` (it may be sound; the machine could not hold it) or
+            ``unreadable`` (the process may open no more files, so damage would go unheard).
     """
     if not data:
         raise FieldError("empty", f"{source}: there are no bytes")
+    with enough_memory(source):
+        return _field(data, source, max_pixels, smallest_side)
+
+
+def _field(data: bytes, source: str, max_pixels: int, smallest_side: int | None) -> Decoded:
     try:
         header = read_header(data)
     except HeaderError as error:
-        hint = {
-            "truncated": "copy or export it again",
-            "unsupported": "convert it to PNG or 8-bit JPEG",
-        }.get(error.code, "give an image file")
-        raise FieldError(error.code, f"{source}: {error.message}; {hint}") from None
+        raise FieldError(error.code, f"{source}: {error.message}; {error.hint}") from None
     width, height = header.width, header.height
     if header.orientation >= 5:
         width, height = height, width
@@ -198,11 +204,16 @@ def _decoded(data: bytes, header: Header, reduction: int, source: str) -> NDArra
     if header.format in ("png", "tiff"):
         flags |= cv2.IMREAD_ANYDEPTH
     decoded: Any = None
-    with listening() as heard:
-        try:
+    try:
+        with listening() as heard, suppress(cv2.error), enough_memory(source):
             decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-        except (cv2.error, MemoryError):
-            decoded = None
+    except OSError as error:
+        raise FieldError(
+            "unreadable",
+            f"{source}: cannot be checked for damage ({error.strerror}); close some files",
+        ) from None
+    if decoded is None and not could_hold(header.width * header.height):
+        raise no_memory(source)
     if decoded is None or speaks_of_damage("".join(heard)):
         raise FieldError(
             "truncated",

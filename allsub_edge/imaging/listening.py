@@ -6,6 +6,7 @@ data; that it is damaged is only written to standard error.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import threading
@@ -52,18 +53,17 @@ def listening() -> Iterator[list[str]]:
     libjpeg and libpng write to the file descriptor, beyond Python's reach, so the descriptor
     itself is turned into a pipe for the while. That is a matter of the whole process, hence one
     decoder at a time; lines that no decoder wrote are passed on afterwards.
+
+    Raises:
+        OSError: the process may open no more files. Damage would go unheard, so nothing is decoded.
     """
     heard: list[str] = []
     with _one_at_a_time, ExitStack() as open_ends:
-        try:
-            kept = os.dup(_STDERR)
-            open_ends.callback(os.close, kept)
-            read_end, write_end = os.pipe()
-            open_ends.callback(os.close, read_end)
-            open_ends.callback(os.close, write_end)
-        except OSError:  # standard error is closed, as under some service managers
-            yield heard
-            return
+        kept = _standard_error()
+        open_ends.callback(os.close, kept)
+        read_end, write_end = os.pipe()
+        open_ends.callback(os.close, read_end)
+        open_ends.callback(os.close, write_end)
         # A full pipe must not block the decoder: it loses text instead. And a child process that
         # was started meanwhile may keep the other end open: reading must not wait for it.
         os.set_blocking(write_end, False)
@@ -80,6 +80,26 @@ def listening() -> Iterator[list[str]]:
             others = "".join(line for line in lines if not _OF_DECODERS.match(line))
             if others:
                 os.write(_STDERR, others.encode())
+
+
+def _standard_error() -> int:
+    """A copy of the descriptor of standard error; one that is closed leads to nowhere from now on.
+
+    Some service managers close it. It stays open then, so that no file that is opened later gets
+    its number and with it what libraries write there.
+    """
+    try:
+        return os.dup(_STDERR)
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    if nowhere != _STDERR:
+        try:
+            os.dup2(nowhere, _STDERR)
+        finally:
+            os.close(nowhere)
+    return os.dup(_STDERR)
 
 
 def _log_level(level: int) -> int:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,9 @@ _MARKER: Final[bytes] = DIGEST_KEY.encode()
 _SLOT: Final[re.Pattern[bytes]] = re.compile(
     re.escape(_MARKER) + rb"[\x00-\xff]{0,8}?sha256:([0-9a-f]{64})"
 )
+MAX_BYTES: Final[int] = 2**31
+"""Largest model file: protobuf, and with it ONNX, ends there."""
+
 _ZEROS: Final[bytes] = b"0" * 64
 
 
@@ -110,13 +114,31 @@ def verify(data: bytes, *, source: str = "the model file") -> str:
 
 
 def _load(path: str | os.PathLike[str]) -> bytes:
+    """A model file's bytes; raises ModelFileError as ``read`` does."""
     target = Path(path)
     try:
+        # A device would never end and a pipe may never begin, so what it is comes before opening.
+        status = target.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+            raise ModelFileError("unreadable", f"{target}: is {kind}; name a model file")
+        if status.st_size > MAX_BYTES:
+            raise ModelFileError(
+                "too_large",
+                f"{target}: {status.st_size / 1e6:.0f} MB are more than the {MAX_BYTES / 1e6:.0f} "
+                "MB that a model file may have: check the path",
+            )
         return target.read_bytes()
     except FileNotFoundError as error:
         raise ModelFileError("missing", f"{target}: no such model file: check the path") from error
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
+    except MemoryError as error:
+        raise ModelFileError(
+            "no_memory",
+            f"{target}: there is too little memory to read the model file: free some, or use a "
+            "smaller model",
+        ) from error
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise ModelFileError(
             "unreadable", f"{target}: the model file cannot be read ({reason})"
         ) from error
@@ -199,7 +221,8 @@ def read(path: str | os.PathLike[str]) -> ModelBytes:
     """Read and verify a model file.
 
     Raises:
-        ModelFileError: ``missing``, ``unreadable``, ``not_a_model_file``, ``damaged``,
-            ``unsupported_format``, and the codes of ``Manifest.from_dict``.
+        ModelFileError: ``missing``, ``unreadable``, ``too_large`` (above MAX_BYTES),
+            ``no_memory``, ``not_a_model_file``, ``damaged``, ``unsupported_format``, and the codes
+            of ``Manifest.from_dict``.
     """
     return parse(_load(path), source=os.fspath(path))

@@ -60,11 +60,23 @@ VERSION: Final[int] = len(MIGRATIONS)
 
 
 def default_folder() -> Path:
-    """``$XDG_DATA_HOME/allsub-edge``, or ``~/.local/share/allsub-edge``; not created."""
+    """``$XDG_DATA_HOME/allsub-edge``, or ``~/.local/share/allsub-edge``; not created.
+
+    Raises:
+        RecordsError: ``no_home``, as for an account of a service.
+    """
     # The XDG base directory specification: a relative path there counts as unset.
     configured = os.environ.get("XDG_DATA_HOME", "")
-    base = Path(configured) if configured.startswith("/") else Path.home() / ".local" / "share"
-    return base / "allsub-edge"
+    if configured.startswith("/"):
+        return Path(configured) / "allsub-edge"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise RecordsError(
+            "no_home",
+            "this account has no home directory to keep records in: name a folder with --data-dir",
+        ) from None
+    return home / ".local" / "share" / "allsub-edge"
 
 
 def connect(folder: Path, *, create: bool) -> sqlite3.Connection:

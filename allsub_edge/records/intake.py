@@ -10,13 +10,18 @@ from typing import Final
 from allsub_edge.classifier import Classifier
 from allsub_edge.errors import FieldError
 from allsub_edge.imaging.decode import read_bytes
+from allsub_edge.imaging.memory import no_memory
 from allsub_edge.prediction import Prediction
-from allsub_edge.records.record import Record, Seen, Settings
+from allsub_edge.records.record import Record, Seen, Settings, storable
 from allsub_edge.records.store import Records
 
 UNFINISHED: Final[frozenset[str]] = frozenset({"empty", "not_an_image", "truncated"})
 """Error codes that a file may also have because it is not completely written yet: nothing so far,
 a stretch of zeros that was reserved, a picture without its end."""
+
+PASSING: Final[frozenset[str]] = frozenset({"no_memory", "unreadable"})
+"""Error codes that tell of the machine at that moment and not of the file: kept as the file's
+answer they would keep it from ever being judged."""
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,11 @@ class Taken:
     """What became of a file.
 
     Attributes:
-        outcome: ``recorded``; ``known`` (its record was there; nothing was judged); ``copy`` (the
-            same, and the file was new by this name); ``unfinished`` (not a whole image, nothing
-            was written); ``changed`` (it changed or went away while it was read, nothing was
-            written); ``unreadable`` (its bytes cannot be had, see ``problem``).
+        outcome: ``recorded``; ``known`` (its record was there, or another program made it
+            meanwhile); ``copy`` (the same, and the file was new by this name); ``unfinished`` (not
+            a whole image, nothing was written); ``changed`` (it changed or went away while it was
+            read, nothing was written); ``unreadable`` (its bytes cannot be had, or there is too
+            little memory for them: see ``problem``; nothing was written).
         prediction: the answer, if it was recorded.
         record: the record that was there, if known or a copy.
         problem: why it is unreadable.
@@ -87,22 +93,35 @@ class Intake:
                 return Taken("changed")
         if not _unchanged(seen):
             return Taken("changed")
-        before = self._records.find(
+        before = self._find(digest, case)
+        if before is not None:
+            new_name = self._records.note(before.id, seen)
+            return Taken("copy" if new_name else "known", record=before)
+        try:
+            prediction = next(self._classifier.predict_many([(seen.source, field)]))
+        except MemoryError:  # later than while decoding, which has its own error
+            return Taken("unreadable", problem=no_memory(seen.source).message)
+        if prediction.error is not None and prediction.error.code in PASSING:
+            return Taken("unreadable", problem=prediction.error.message)
+        if prediction.error is not None and prediction.error.code in UNFINISHED and not last:
+            return Taken("unfinished")
+        _, new = self._records.add(
+            prediction, case=case, field_sha256=digest, settings=self.settings, seen=seen
+        )
+        if new:
+            return Taken("recorded", prediction=prediction)
+        before = self._find(digest, case)
+        copied = before is not None and before.source != storable(seen.source)
+        return Taken("copy" if copied else "known", record=before)
+
+    def _find(self, digest: str, case: str) -> Record | None:
+        """The record of a field's bytes in a case, or None."""
+        return self._records.find(
             case=case,
             field_sha256=digest,
             model_sha256=self._classifier.info.sha256,
             settings=self.settings,
         )
-        if before is not None:
-            new_name = self._records.note(before.id, seen)
-            return Taken("copy" if new_name else "known", record=before)
-        prediction = next(self._classifier.predict_many([(seen.source, field)]))
-        if prediction.error is not None and prediction.error.code in UNFINISHED and not last:
-            return Taken("unfinished")
-        self._records.add(
-            prediction, case=case, field_sha256=digest, settings=self.settings, seen=seen
-        )
-        return Taken("recorded", prediction=prediction)
 
 
 def _unchanged(seen: Seen) -> bool:

@@ -13,9 +13,9 @@ from allsub_edge.errors import AllsubError
 class RecordsError(AllsubError):
     """The records cannot be opened, read or written.
 
-    Codes: ``no_records``, ``corrupt``, ``foreign``, ``newer``, ``disk_full``, ``io_error``,
-    ``busy``, ``not_writable``, ``no_such_record``, ``unreadable_record``, ``write_failed``,
-    ``records_failed``.
+    Codes: ``no_records``, ``no_home``, ``corrupt``, ``foreign``, ``newer``, ``disk_full``,
+    ``io_error``, ``busy``, ``not_writable``, ``no_such_record``, ``unreadable_record``,
+    ``write_failed``, ``records_failed``.
     """
 
 
@@ -62,8 +62,10 @@ def explained(error: sqlite3.Error, path: Path) -> RecordsError:
 
 @contextmanager
 def explaining(path: Path) -> Iterator[None]:
-    """Turn errors of SQLite inside the block into RecordsError."""
+    """Turn errors of SQLite inside the block, and numbers too large for it, into RecordsError."""
     try:
         yield
     except sqlite3.Error as error:
         raise explained(error, path) from error
+    except OverflowError as error:
+        raise RecordsError("records_failed", f"{path}: {error}") from error

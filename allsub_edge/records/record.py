@@ -79,7 +79,17 @@ def storable(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def in_64_bits(number: int | None) -> int | None:
+    """A whole number that SQLite can hold; what is too large wraps round.
+
+    File systems know times after 2262-04-11, where nanoseconds need more than 63 bits. Wrapped,
+    unlike clamped, two such times remain two.
+    """
+    return None if number is None else (number + 2**63) % 2**64 - 2**63
+
+
 def stamp(moment: datetime) -> str:
     """UTC with milliseconds and a final Z: text of one width, so that it sorts as time does."""
-    utc = moment.astimezone(UTC)
-    return f"{utc:%Y-%m-%dT%H:%M:%S}.{utc.microsecond // 1000:03d}Z"
+    # Not strftime: glibc writes the year 999 with three digits, which sorts behind 2026.
+    utc = moment.astimezone(UTC).replace(tzinfo=None)
+    return f"{utc.isoformat(timespec='milliseconds')}Z"

@@ -14,7 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from allsub_edge.records.database import FILE_NAME, connect, default_folder
 from allsub_edge.records.problems import RecordsError, explaining
-from allsub_edge.records.record import Record, Seen, Settings, canonical, stamp, storable
+from allsub_edge.records.record import (
+    Record,
+    Seen,
+    Settings,
+    canonical,
+    in_64_bits,
+    stamp,
+    storable,
+)
 
 if TYPE_CHECKING:  # the package imports OpenCV; listing records needs none of it
     from allsub_edge.prediction import Prediction
@@ -41,7 +49,7 @@ class Records:
         """Open the records in a data directory; None means ``default_folder()``.
 
         Raises:
-            RecordsError, OSError: see ``database.connect``.
+            RecordsError, OSError: see ``database.connect`` and ``default_folder``.
         """
         where = default_folder() if folder is None else Path(folder)
         return cls(connect(where, create=create), where / FILE_NAME)
@@ -99,7 +107,7 @@ class Records:
             "INSERT INTO sightings (source, record_id, size, mtime_ns, time) "
             "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE "
             "SET size = excluded.size, mtime_ns = excluded.mtime_ns",
-            (storable(seen.source), record_id, seen.size, seen.mtime_ns, when),
+            (storable(seen.source), record_id, seen.size, in_64_bits(seen.mtime_ns), when),
         )
 
     def find(
@@ -115,7 +123,9 @@ class Records:
         Raises:
             RecordsError: ``no_such_record``.
         """
-        found = next(self._records("WHERE id = ?", (record_id,)), None)
+        # A number that SQLite cannot hold is no record's either.
+        storable_id = in_64_bits(record_id) == record_id
+        found = next(self._records("WHERE id = ?", (record_id,)), None) if storable_id else None
         if found is None:
             raise RecordsError(
                 "no_such_record",
@@ -131,7 +141,7 @@ class Records:
                 "WHERE s.source = ? AND s.size = ? AND s.mtime_ns = ? "
                 "AND r.case_id = ? AND r.model_sha256 = ? AND r.settings = ?",
                 (
-                    *(storable(seen.source), seen.size, seen.mtime_ns),
+                    *(storable(seen.source), seen.size, in_64_bits(seen.mtime_ns)),
                     *(storable(case), model_sha256, canonical(settings)),
                 ),
             ).fetchone()

@@ -82,14 +82,14 @@ def natural_order(names: list[str]) -> None:
     names.sort(key=natural_key)
 
 
-def _expand_one(text: str, recursive: bool) -> Iterator[Item]:
+def _expand_one(text: str, recursive: bool, *, literal: bool = False) -> Iterator[Item]:
     if not text:
         yield _failed(text, "missing", "an empty path was given; name a file or a folder")
         return
     try:
         mode = Path(text).stat().st_mode
     except (FileNotFoundError, NotADirectoryError):
-        if glob.has_magic(text):
+        if glob.has_magic(text) and not literal:
             yield from _expand_glob(text, recursive)
         else:
             yield _failed(text, "missing", "there is no such file or folder; check the path")
@@ -124,7 +124,8 @@ def _expand_glob(pattern: str, recursive: bool) -> Iterator[Item]:
         # With ** a folder matches beside each of its files: those would come twice.
         if not ("**" in pattern and Path(match).is_dir()):
             empty = False
-            yield from _expand_one(match, recursive)
+            # A link to nothing may have a name that is a pattern, which it matches again.
+            yield from _expand_one(match, recursive, literal=True)
     if empty:
         yield _failed(pattern, "no_fields", "this pattern matches folders only; name the files")
 
@@ -150,43 +151,58 @@ def _matches(pattern: str) -> Iterator[str]:
 
 def _folders(folder: str) -> Iterator[str]:
     """A folder ("" is the one at hand) and all below it, with a slash at the end of each."""
-    try:
-        with os.scandir(folder or ".") as entries:
-            below = [
-                os.path.join(folder, entry.name, "")  # noqa: PTH118
-                for entry in entries
-                if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
-            ]
-    except OSError:
-        return  # there is none, or it may not be listed: nothing in it matches
-    yield folder
-    for inner in below:
-        yield from _folders(inner)
+    waiting = [folder]  # folders nest deeper than calls may
+    while waiting:
+        at = waiting.pop()
+        try:
+            with os.scandir(at or ".") as entries:
+                waiting += [
+                    os.path.join(at, entry.name, "")  # noqa: PTH118
+                    for entry in entries
+                    if entry.is_dir(follow_symlinks=False) and not entry.name.startswith(".")
+                ]
+        except OSError:
+            continue  # there is none, or it may not be listed: nothing in it matches
+        yield at
 
 
 def _walk(folder: str, recursive: bool) -> Iterator[Item]:
-    try:
-        with os.scandir(folder) as entries:
-            names, folders = [], set()
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    folders.add(entry.name)
-                elif not _is_image(entry.name):
-                    continue
-                names.append(entry.name)
-    except OSError as error:
-        yield _failed(folder, "unreadable", f"the folder cannot be read ({_reason(error)})")
-        return
-    natural_order(names)
-    for name in names:
-        path = os.path.join(folder, name)  # noqa: PTH118 - Path would drop the "./" people wrote
-        if name in folders:
-            if recursive:
-                yield from _walk(path, recursive)
+    # One for each folder on the way: they nest deeper than calls may.
+    levels: list[Iterator[tuple[str, bool]]] = [iter([(folder, True)])]
+    while levels:
+        path, is_folder = next(levels[-1], ("", False))
+        if not path:
+            levels.pop()
+        elif is_folder:
+            if recursive or path is folder:
+                try:
+                    levels.append(_entries(path))
+                except OSError as error:
+                    reason = f"the folder cannot be read ({_reason(error)})"
+                    yield _failed(path, "unreadable", reason)
         elif not Path(path).is_dir():  # a link to a folder may be named like an image
             yield Item(path, Path(path), None)
+
+
+def _entries(folder: str) -> Iterator[tuple[str, bool]]:
+    """The images and folders in a folder, in natural order: path, and whether it is a folder.
+
+    Raises:
+        OSError: it cannot be listed.
+    """
+    names, folders = [], set()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                folders.add(entry.name)
+            elif not _is_image(entry.name):
+                continue
+            names.append(entry.name)
+    natural_order(names)
+    # Path would drop the "./" people wrote.
+    return ((os.path.join(folder, name), name in folders) for name in names)  # noqa: PTH118
 
 
 def _is_image(name: str) -> bool:

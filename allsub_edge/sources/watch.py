@@ -6,6 +6,7 @@ arrive for what another machine writes to a network share, which is how microsco
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,10 @@ a network may pause for longer than SETTLE."""
 TEMPORARY: Final[frozenset[str]] = frozenset({".part", ".partial", ".tmp", ".temp", ".crdownload"})
 """A name with one of these as any of its suffixes is not looked at, nor is one that begins with a
 dot or ``~``: programs write under such a name and rename when done."""
+
+
+_GONE: Final[frozenset[int]] = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+"""What looking at an entry says that went away meanwhile or is a broken link."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,12 @@ class FolderWatch:
         self._clock = clock
         self._done: set[bytes] = set()
         self._waiting: dict[str, _Waiting] = {}
+        self._unread: dict[str, str] = {}
+
+    @property
+    def unread(self) -> dict[str, str]:
+        """Folders that the last scan could not read, or not all that is in them: path -> reason."""
+        return dict(self._unread)
 
     @property
     def waiting(self) -> int:
@@ -110,8 +121,8 @@ class FolderWatch:
     def scan(self) -> list[Found]:
         """Look once; gives the files that settled, the oldest change first.
 
-        Files that are gone are forgotten. A subfolder that cannot be read counts as empty, and
-        its files are asked of ``known`` again when they come back.
+        Files that are gone are forgotten. A subfolder that cannot be read counts as empty, is
+        listed in ``unread``, and its files are asked of ``known`` again when they come back.
 
         Raises:
             OSError: the watched folder itself cannot be read; nothing is forgotten.
@@ -120,7 +131,8 @@ class FolderWatch:
         done: set[bytes] = set()
         waiting: dict[str, _Waiting] = {}
         ready: list[Found] = []
-        for path, status in _files(self.folder):
+        unread: dict[str, str] = {}
+        for path, status in _files(self.folder, unread):
             size, mtime_ns = status.st_size, status.st_mtime_ns
             mark = _fingerprint(path, size, mtime_ns)
             if mark in self._done:
@@ -138,7 +150,7 @@ class FolderWatch:
             last = age >= self._patience
             if age >= self._settle and (last or not before.tried):
                 ready.append(Found(path, size, mtime_ns, last))
-        self._done, self._waiting = done, waiting
+        self._done, self._waiting, self._unread = done, waiting, unread
         ready.sort(key=lambda found: (found.mtime_ns, found.path))
         return ready
 
@@ -159,8 +171,13 @@ def _fingerprint(path: str, size: int, mtime_ns: int) -> bytes:
     return blake2b(text, digest_size=16).digest()
 
 
-def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
-    """Fields below a folder, in no particular order; only the watched folder's errors rise."""
+def _files(folder: str, unread: dict[str, str]) -> Iterator[tuple[str, os.stat_result]]:
+    """Fields below a folder, in no particular order; only the watched folder's errors rise.
+
+    Args:
+        folder: absolute or not; paths are given as it is.
+        unread: receives the folders that cannot be read, wholly or in part: path -> reason.
+    """
     pending = [folder]
     while pending:
         current = pending.pop()
@@ -173,8 +190,12 @@ def _files(folder: str) -> Iterator[tuple[str, os.stat_result]]:
                                 pending.append(entry.path)
                         elif is_field_name(entry.name) and entry.is_file():
                             yield entry.path, entry.stat()
-                    except OSError:  # gone since, or a broken link
-                        continue
-        except OSError:
+                    except OSError as error:
+                        # A folder may be listed whose files may not be looked at.
+                        if error.errno not in _GONE:
+                            unread[current] = error.strerror or str(error)
+        except OSError as error:
             if current == folder:
                 raise
+            if error.errno not in _GONE:
+                unread[current] = error.strerror or str(error)

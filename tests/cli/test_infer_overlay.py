@@ -73,6 +73,17 @@ def test_pictures_never_land_among_the_fields(
         assert [p.name for p in folder.rglob("*.png")] == ["f.png"]
 
 
+def test_a_link_among_the_pictures_is_not_written_through(model: str, tmp_path: Path) -> None:
+    path = Path(field(tmp_path / "f.png", 1))
+    before = path.read_bytes()
+    out = tmp_path / "seen"
+    out.mkdir()
+    (out / "f.overlay.png").symlink_to(path)
+    assert infer(model, out, str(path)) == 0
+    assert path.read_bytes() == before
+    assert not (out / "f.overlay.png").is_symlink()
+
+
 def test_a_file_is_no_folder(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

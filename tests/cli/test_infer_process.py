@@ -52,6 +52,38 @@ def piped(data: bytes, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a shell that closes streams")
+@pytest.mark.parametrize("closed", ["0", "1", "2", "012"])
+def test_closed_streams_keep_nothing_from_its_place(
+    model: str, png: Path, tmp_path: Path, closed: str
+) -> None:
+    out = tmp_path / "records.ndjson"
+    words = [*COMMAND, str(png), "--model", model, "--format", "ndjson", "-o", str(out)]
+    close = " ".join(f"{number}>&-" for number in closed)
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$@" {close}', "sh", *words],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        cwd=ROOT,
+        timeout=SECONDS,
+    )
+    assert done.returncode == 0, done.stderr
+    assert b"Traceback" not in done.stderr
+    assert json.loads(out.read_text())["error"] is None
+
+
+def test_remarks_stay_out_of_the_records_when_stderr_is_closed(model: str, png: Path) -> None:
+    words = [*COMMAND, str(png), "nowhere.png", "--model", model, "--format", "ndjson"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" 2>&-', "sh", *words], capture_output=True, cwd=ROOT, timeout=SECONDS
+    )
+    assert done.returncode == 1
+    assert [json.loads(line)["source"] for line in done.stdout.splitlines()] == [
+        str(png),
+        "nowhere.png",
+    ]
+
+
 def test_one_image_comes_from_standard_input(model: str, png: Path, tmp_path: Path) -> None:
     arguments = ("--model", model, "--format", "ndjson", "--overlay", str(tmp_path / "seen"))
     done = piped(png.read_bytes(), str(png), "-", *arguments)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -47,6 +48,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def records(path: Path) -> list[dict[str, Any]]:
     found = [json.loads(line) for line in path.read_text().splitlines()]
     return [{k: v for k, v in record.items() if k != "timing_ms"} for record in found]
+
+
+def test_a_worker_whose_parent_is_gone_ends_in_silence(model: str) -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        ours.close()
+        for given in (model, "absent.onnx"):
+            life = f"serve({theirs.fileno()}, {given!r}, 1, False)"
+            done = subprocess.run(
+                [sys.executable, "-c", f"from allsub_edge.cli.workers import serve; {life}"],
+                pass_fds=[theirs.fileno()],
+                capture_output=True,
+                cwd=ROOT,
+            )
+            assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_records_and_pictures_are_those_of_one_process(

@@ -12,6 +12,8 @@ import pytest
 from allsub_edge.classes import NOT_A_MEDICAL_DEVICE
 from allsub_edge.cli import main as module
 from allsub_edge.cli.main import VERBS, main
+from allsub_edge.cli.threads import MAX_THREADS
+from allsub_edge.engines import base
 from allsub_edge.errors import DataError, ModelFileError
 from allsub_edge.version import __version__
 
@@ -117,6 +119,14 @@ def test_a_verb_that_is_not_installed_does_not_break_the_others(
     assert main(["future"]) == 2
     assert "future" in capsys.readouterr().err
     assert main(["info", "--help"]) == 0
+
+
+@pytest.mark.parametrize("verb", ["infer", "case", "watch", "camera", "check", "verify"])
+def test_threads_have_a_limit(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert MAX_THREADS == base.MAX_THREADS
+    for given in ("0", "257", "2.5"):
+        assert main([verb, "x", "--threads", given]) == 2
+        assert "must be a whole number from 1 to 256" in capsys.readouterr().err
 
 
 def test_python_m_is_the_same_command() -> None:

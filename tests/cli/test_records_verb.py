@@ -94,6 +94,8 @@ def test_show_is_the_whole_record(
     assert (shown["case"], shown["time"]) == ("B/2", "2026-11-02T12:00:00.000Z")
     assert shown["seen"] == [answers[1].source]
     assert "no record 9" in said(capsys, "show", "9", "--data-dir", data, code=2)
+    huge = "9" * 23
+    assert f"no record {huge}" in said(capsys, "show", huge, "--data-dir", data, code=2)
 
 
 def test_export_gives_back_what_was_recorded(
@@ -157,6 +159,15 @@ def test_purge_asks_and_then_does(data: str, capsys: pytest.CaptureFixture[str])
     assert said(capsys, "purge", "--data-dir", data, *until, "--yes") == "2 deleted\n"
     assert len(said(capsys, "list", "--data-dir", data).splitlines()) == 3
     assert said(capsys, "purge", "--data-dir", data, "--case", "A", "--yes") == "2 deleted\n"
+
+
+def test_purging_before_a_year_of_three_digits_deletes_nothing(
+    data: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for early in ("0999-12-31", "0001-01-01"):
+        asked = ["purge", "--data-dir", data, "--before", early, "--yes"]
+        assert said(capsys, *asked) == "0 deleted\n"
+    assert len(said(capsys, "list", "--data-dir", data, "--since", "0999-12-31").splitlines()) == 5
 
 
 def test_ages_and_moments() -> None:

@@ -21,7 +21,8 @@ from allsub_edge.classifier import Classifier
 from allsub_edge.cli.main import main
 from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
-from allsub_edge.records import FILE_NAME, Records
+from allsub_edge.records import FILE_NAME, Records, Seen
+from allsub_edge.records.intake import Intake
 from tests import toy_model
 from tests.bounded import SECONDS, bounded
 
@@ -210,6 +211,89 @@ def test_a_file_too_large_is_recorded_with_its_hash(
     (record,) = recorded(folder)
     assert record.result["error"]["code"] == "too_large"
     assert record.field_sha256 == sha256(path.read_bytes()).hexdigest()
+
+
+def exhausted(*_: Any, **__: Any) -> Any:
+    raise MemoryError
+
+
+@pytest.mark.parametrize(
+    "place", ["allsub_edge.imaging.decode.cv2.imdecode", "allsub_edge.classifier.squash"]
+)
+def test_want_of_memory_is_not_kept_as_an_answer(
+    folder: Path, model: str, place: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = put(folder / "a.png", png(1))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(place, exhausted)
+        assert once(folder, model) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count(f"{path}: there is too little memory") == 1
+    assert recorded(folder) == []
+    assert once(folder, model) == 0
+    assert [record.status != "error" for record in recorded(folder)] == [True]
+
+
+def test_two_watchers_do_not_both_claim_a_field(
+    folder: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    field = put(folder / "a.png", png(1))
+    copy = put(folder.parent / "b.png", png(1))
+    predict = Classifier._predict
+    others: list[str] = []
+
+    with Classifier.load(model, threads=1) as other, Records.open(folder.parent / "data") as same:
+        # The other one is done with the same field, or with a copy of it, in the meantime.
+        def overtaken(self: Classifier, given: Any, source: str, clock: Any) -> Any:
+            if self is not other:
+                status = first.stat()
+                seen = Seen(str(first), status.st_size, status.st_mtime_ns)
+                others.append(Intake(other, same).take(seen, case).outcome)
+            return predict(self, given, source, clock)
+
+        monkeypatch.setattr(Classifier, "_predict", overtaken)
+        for case, first in (("C1", field), ("C2", copy)):
+            assert once(folder, model, "--case", case) == 0
+            out, err = capsys.readouterr()
+            assert out == ""
+            assert "recorded 0" in err
+            assert (f"the same bytes as {copy}" in err) == (first == copy)
+    assert others == ["recorded", "recorded"]
+    assert [record.source for record in recorded(folder)] == [str(field), str(copy)]
+
+
+def test_a_file_from_the_far_future_is_judged(folder: Path, model: str) -> None:
+    path = put(folder / "a.png", png(1))
+    moment = 10_413_792_000 * 10**9  # 2300-01-01
+    os.utime(path, ns=(moment, moment))
+    if path.stat().st_mtime_ns != moment:
+        pytest.skip("this file system knows no such time")
+    assert once(folder, model) == 0
+    assert once(folder, model) == 0
+    assert len(recorded(folder)) == 1
+
+
+def test_a_subfolder_that_cannot_be_read_is_an_error(
+    folder: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(folder / "Ada" / "a.png", png(1))
+    put(folder / "Bob" / "b.png", png(2))
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if Path(path) == folder / "Ada":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "scandir", refusing)
+        assert once(folder, model, "--case-from-folder") == 1
+    err = capsys.readouterr().err
+    assert err.count(f"{folder / 'Ada'}: fields in it cannot be read (Permission denied)") == 1
+    assert "1 error" in err
+    assert once(folder, model, "--case-from-folder") == 0
+    assert sorted(record.case for record in recorded(folder)) == ["Ada", "Bob"]
 
 
 def test_the_case_comes_from_the_option_or_the_first_subfolder(folder: Path, model: str) -> None:

@@ -34,6 +34,12 @@ def test_outputs_have_the_documented_shapes_and_types(model: ModelBytes) -> None
     np.testing.assert_allclose(out.probabilities.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("threads", [0, -1, 257, 10**12, 2.5, "2", True])
+def test_threads_out_of_range_are_named(model: ModelBytes, threads: Any) -> None:
+    with pytest.raises(UsageError, match="a whole number from 1 to 256"):
+        engines.open_engine(model, threads=threads)
+
+
 def test_the_mask_is_the_graph_s_own_arithmetic(model: ModelBytes) -> None:
     fields = random_fields(2)
     mask = engines.open_engine(model, threads=1).run(fields).mask
@@ -154,7 +160,7 @@ def test_a_graph_the_engine_cannot_open_gives_one_line() -> None:
 def test_unknown_engine_and_bad_threads_are_usage_errors(model: ModelBytes) -> None:
     with pytest.raises(UsageError, match="onnxruntime"):
         engines.open_engine(model, engine="abacus")
-    with pytest.raises(UsageError, match="at least 1"):
+    with pytest.raises(UsageError, match="from 1 to 256, not 0"):
         engines.open_engine(model, threads=0)
 
 

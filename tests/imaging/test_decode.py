@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import errno
 import os
 import struct
+import subprocess
+import sys
 import threading
 import zlib
 from pathlib import Path
@@ -16,6 +19,7 @@ from allsub_edge.imaging import decode as module
 from allsub_edge.imaging.decode import decode, read_bytes, read_field
 from allsub_edge.imaging.render import render_field
 
+ROOT = Path(__file__).parents[2]
 SMEAR = render_field(3, "Pre")
 
 
@@ -188,6 +192,31 @@ def test_a_png_with_a_palette() -> None:
         + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     )  # fmt: skip
     assert decode(data).rgb[0, :2].tolist() == [[9, 8, 7], [200, 100, 50]]
+
+
+def animated(*before: bytes, after: tuple[bytes, ...] = ()) -> bytes:
+    """A PNG whose default image is ``SMEAR``, and two frames that show something else."""
+    whole = encoded(".png", SMEAR)
+    frame = struct.pack(">IIIIHHBB", 224, 224, 0, 0, 1, 10, 0, 0)
+    frames = [(255 - SMEAR).tobytes(), bytes(SMEAR.size)]
+    parts = []
+    for number, pixels in enumerate(frames):
+        rows = b"".join(b"\0" + pixels[at : at + 672] for at in range(0, len(pixels), 672))
+        parts.append(chunk(b"fcTL", struct.pack(">I", 2 * number) + frame))
+        parts.append(chunk(b"fdAT", struct.pack(">I", 2 * number + 1) + zlib.compress(rows)))
+    return whole[:33] + b"".join(before) + whole[33:-12] + b"".join((*after, *parts)) + whole[-12:]
+
+
+def test_an_animated_png_is_refused_as_it_may_show_another_picture() -> None:
+    control = chunk(b"acTL", struct.pack(">II", 2, 0))
+    # OpenCV 5 heeds an animation's head with a wrong checksum as well.
+    for head in (control, control[:-1] + bytes((control[-1] ^ 1,))):
+        with pytest.raises(FieldError, match=r"is an animated PNG; give a still picture$") as seen:
+            decode(animated(head))
+        assert seen.value.code == "unsupported"
+    # Behind the pixels, or without one, it is no animation for anybody.
+    for still in (animated(), animated(after=(control,))):
+        assert np.array_equal(decode(still).rgb, SMEAR)
 
 
 # What each Exif orientation asks of a viewer, in numpy: (CIPA DC-008, tag 274).
@@ -416,6 +445,68 @@ def test_unreadable_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         decode(b"")
 
 
+# --- too little memory ----------------------------------------------------------------------------
+
+TIGHT = """
+import resource, sys
+from pathlib import Path
+from allsub_edge.errors import FieldError
+from allsub_edge.imaging.decode import decode
+fields = [Path(name).read_bytes() for name in sys.argv[1:]]
+taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+for more in (10, 70):  # megabytes: the first allocation fails, or one further on
+    resource.setrlimit(resource.RLIMIT_AS, (taken + more * 2**20, resource.RLIM_INFINITY))
+    for field in fields:
+        try:
+            decode(field)
+            print("ok")
+        except FieldError as error:
+            print(error.code)
+"""
+
+
+def test_too_little_memory_is_not_called_damage(tmp_path: Path) -> None:
+    large = np.tile(SMEAR, (18, 18, 1))  # 16 megapixels, 49 MB
+    full = (cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444)
+    forms = [
+        (".png", ()),
+        (".jpg", (cv2.IMWRITE_JPEG_PROGRESSIVE, 1, *full)),
+        (".tiff", (cv2.IMWRITE_TIFF_ROWSPERSTRIP, large.shape[0])),
+    ]
+    paths = []
+    for suffix, options in forms:
+        paths.append(tmp_path / f"large{suffix}")
+        paths[-1].write_bytes(encoded(suffix, large, *options))
+    done = subprocess.run(
+        [sys.executable, "-c", TIGHT, *map(str, paths)],
+        capture_output=True, text=True, cwd=ROOT, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["no_memory"] * 6
+
+
+def test_memory_may_run_out_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(error: BaseException) -> Any:
+        return lambda *_: (_ for _ in ()).throw(error)
+
+    data = encoded(".png", SMEAR)
+    without_code = cv2.error("std::bad_alloc")
+    for place in ("imdecode", "cvtColor"):
+        for error in (MemoryError(), without_code):
+            with monkeypatch.context() as patched:
+                patched.setattr(module.cv2, place, fails(error))
+                assert code_of(data) == "no_memory"
+    with monkeypatch.context() as patched:
+        patched.setattr(module.cv2, "imdecode", fails(cv2.error("anything else")))
+        assert code_of(data) == "truncated"
+    path = tmp_path / "f.png"
+    path.write_bytes(data)
+    monkeypatch.setattr(Path, "read_bytes", fails(MemoryError()))
+    with pytest.raises(FieldError, match="smaller picture") as caught:
+        read_bytes(path)
+    assert caught.value.code == "no_memory"
+
+
 # --- standard error -------------------------------------------------------------------------------
 
 
@@ -445,6 +536,32 @@ def test_a_closed_standard_error_does_no_harm() -> None:
         os.dup2(kept, 2)
         os.close(kept)
     assert np.array_equal(field.rgb, SMEAR)
+
+
+def test_damage_is_heard_when_standard_error_is_closed() -> None:
+    good = encoded(".jpg", SMEAR)
+    bad = good[: len(good) // 2] + b"\xff\xd9"
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    kept = os.dup(2)
+    try:
+        for _ in range(2):
+            os.close(2)
+            assert code_of(bad) == "truncated"
+            assert np.array_equal(decode(good).rgb, decode(good).rgb)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_nothing_is_decoded_where_damage_could_not_be_heard(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def none_left() -> tuple[int, int]:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(os, "pipe", none_left)
+    assert code_of(encoded(".jpg", SMEAR)) == "unreadable"
 
 
 def test_threads_do_not_mix_up_their_files() -> None:

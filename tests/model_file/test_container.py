@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -109,6 +110,27 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelFileError) as caught:
         container.read(tmp_path)
     assert caught.value.code == "unreadable"
+
+
+def test_what_would_never_end_is_refused_unread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def code(path: Path | str) -> str:
+        with pytest.raises(ModelFileError) as caught:
+            container.read(path)
+        assert str(path) in caught.value.message
+        return caught.value.code
+
+    assert code("/dev/zero") == "unreadable"
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert code(tmp_path / "pipe.onnx") == "unreadable"
+    assert code("a\0b") == "unreadable"
+    with (tmp_path / "huge.onnx").open("wb") as stream:
+        stream.truncate(container.MAX_BYTES + 1)  # sparse: takes no room
+    assert code(tmp_path / "huge.onnx") == "too_large"
+    (tmp_path / "a.onnx").write_bytes(toy_model.sealed())
+    monkeypatch.setattr(Path, "read_bytes", lambda _: (_ for _ in ()).throw(MemoryError()))
+    assert code(tmp_path / "a.onnx") == "no_memory"
 
 
 def test_only_onnx_takes_a_manifest() -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,6 +97,26 @@ def test_a_pattern_does_not_follow_links_to_folders(tmp_path: Path) -> None:
         False,
         False,
     ]
+
+
+def test_a_link_to_nothing_may_be_named_like_a_pattern(tmp_path: Path) -> None:
+    (tmp_path / "x*.jpg").symlink_to("nowhere")
+    assert shown(expand([f"{tmp_path}/*"]), tmp_path) == ["missing"]
+
+
+def test_folders_may_nest_deeper_than_calls(tmp_path: Path) -> None:
+    os.chdir(tmp_path)
+    for _ in range(sys.getrecursionlimit() + 100):
+        Path("d").mkdir()
+        os.chdir("d")
+    touch(Path(), "1.png")
+    os.chdir(tmp_path)
+    try:
+        for given in ("d", "**/*.png"):
+            (item,) = expand([given])
+            assert item.error is None and item.source.endswith("/d/1.png")
+    finally:
+        subprocess.run(["rm", "-r", "d"], check=True)  # shutil would nest as deep
 
 
 def test_links_do_not_lead_in_circles(tmp_path: Path) -> None:

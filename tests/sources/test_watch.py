@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -192,6 +195,65 @@ def test_a_folder_that_is_away_for_a_while_forgets_nothing(tmp_path: Path, clock
         watch.scan()
     shutil.move(tmp_path / "away", folder)
     assert [scan(watch, clock) for _ in range(3)] == [[], [], []]
+
+
+def deny(monkeypatch: pytest.MonkeyPatch, folder: Path, number: int) -> None:
+    """Let reading a folder fail; the tests may run as root, who may read everything."""
+    scandir = os.scandir
+
+    def refusing(path: str) -> object:
+        if Path(path) == folder:
+            raise OSError(number, os.strerror(number), path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+
+
+def test_a_subfolder_that_cannot_be_read_is_told_of(
+    watch: FolderWatch, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "Ada" / "a.png")
+    put(tmp_path / "Bob" / "b.png")
+    with monkeypatch.context() as patched:
+        deny(patched, tmp_path / "Ada", errno.EACCES)
+        assert [scan(watch, clock) for _ in range(2)] == [[], ["b.png"]]
+        assert watch.unread == {str(tmp_path / "Ada"): "Permission denied"}
+    assert [scan(watch, clock) for _ in range(2)] == [["b.png"], ["a.png", "b.png"]]
+    assert watch.unread == {}
+    # One that went away between two looks is nothing to tell of.
+    deny(monkeypatch, tmp_path / "Ada", errno.ENOENT)
+    assert scan(watch, clock) == ["b.png"]
+    assert watch.unread == {}
+
+
+def test_a_folder_that_can_be_listed_but_not_entered_is_told_of(
+    watch: FolderWatch, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "Ada" / "a.png")
+    (tmp_path / "loop.png").symlink_to(tmp_path / "loop.png")
+
+    class Entry:
+        def __init__(self, entry: os.DirEntry[str]) -> None:
+            self.name, self.path, self.is_dir = entry.name, entry.path, entry.is_dir
+            self.is_file = entry.is_file
+            self._stat = entry.stat
+
+        def stat(self) -> os.stat_result:
+            if "Ada" in self.path:
+                raise PermissionError(errno.EACCES, "Permission denied")
+            return self._stat()
+
+    scandir = os.scandir
+
+    @contextmanager
+    def listing(path: str) -> Iterator[Iterator[Entry]]:
+        with scandir(path) as entries:
+            yield map(Entry, entries)
+
+    monkeypatch.setattr(os, "scandir", listing)
+    scan(watch, clock)
+    assert scan(watch, clock) == []
+    assert watch.unread == {str(tmp_path / "Ada"): "Permission denied"}
 
 
 def test_names_that_are_not_utf8_are_taken(

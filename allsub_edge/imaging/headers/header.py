@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
+
+_HINTS: Final[dict[str, str]] = {
+    "truncated": "copy or export it again",
+    "unsupported": "convert it to PNG or 8-bit JPEG",
+}
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,16 @@ class Header:
 
 
 class HeaderError(Exception):
-    """The structure of a file is wrong; ``code`` as in :class:`allsub_edge.errors.FieldError`."""
+    """The structure of a file is wrong.
 
-    def __init__(self, code: str, message: str) -> None:
+    Attributes:
+        code: as in :class:`allsub_edge.errors.FieldError`.
+        message: what is wrong, to be read after the name of the file.
+        hint: what to do next; None means what goes with the code.
+    """
+
+    def __init__(self, code: str, message: str, hint: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.hint = _HINTS.get(code, "give an image file") if hint is None else hint

@@ -10,7 +10,15 @@ from allsub_edge.imaging.headers.tiff import exif_orientation
 
 
 def read_png(data: bytes) -> Header:
-    """Follow the chunks to IEND and check each chunk's CRC."""
+    """Follow the chunks to IEND and check each needed chunk's CRC.
+
+    Args:
+        data: the whole file.
+
+    Raises:
+        HeaderError: ``truncated``, or ``unsupported`` for an animated PNG.
+        struct.error: cut off inside a chunk's head.
+    """
     at = 8
     header: Header | None = None
     orientation = 1
@@ -32,6 +40,10 @@ def read_png(data: bytes) -> Header:
             header = Header("png", width, height, colour=colour_type not in (0, 4))
         elif kind == b"eXIf":
             orientation = exif_orientation(data[at + 8 : end])
+        elif kind == b"acTL" and not pixels:
+            # OpenCV 5 shows the first frame of the animation; viewers of still pictures show the
+            # default image, which need not be part of it, and may be quite another field.
+            raise HeaderError("unsupported", "is an animated PNG", "give a still picture")
         elif kind == b"IDAT":
             pixels = True
         elif kind == b"IEND":
