@@ -21,7 +21,6 @@ from allsub_edge.imaging.decode import read_field
 from allsub_edge.imaging.draw import encode_png
 from allsub_edge.prediction import Prediction
 from allsub_edge.sources import camera as v4l2
-from tests import toy_model
 from tests.sources.scenes import FakeCapture, Microscope, Rgb, Session, session, white_field
 from tests.sources.test_camera import HAS
 from tests.sources.test_video import write
@@ -42,13 +41,6 @@ def plug(monkeypatch: pytest.MonkeyPatch) -> Plug:
         return fake
 
     return plugged
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model") / "toy.onnx"
-    path.write_bytes(toy_model.sealed())
-    return str(path)
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,6 @@ from allsub_edge.cli.overlay import card
 from allsub_edge.imaging.render import render_field
 from allsub_edge.prediction import ModelInfo, Prediction, answer
 from allsub_edge.quality import REASONS, Quality
-from tests import toy_model
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model") / "toy.onnx"
-    path.write_bytes(toy_model.sealed())
-    return str(path)
 
 
 def field(path: Path, seed: int) -> str:

@@ -14,18 +14,10 @@ import pytest
 
 from allsub_edge.cli.main import main
 from allsub_edge.imaging.render import render_field
-from tests import toy_model
 from tests.bounded import SECONDS, bounded
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "allsub_edge", "infer"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model") / "toy.onnx"
-    path.write_bytes(toy_model.sealed())
-    return str(path)
 
 
 @pytest.fixture

@@ -21,16 +21,8 @@ from allsub_edge.cli.main import main
 from allsub_edge.cli.workers import Workers
 from allsub_edge.errors import FieldError, UsageError
 from allsub_edge.imaging.render import render_field
-from tests import toy_model
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model") / "toy.onnx"
-    path.write_bytes(toy_model.sealed())
-    return str(path)
 
 
 @pytest.fixture(scope="module")

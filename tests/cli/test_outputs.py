@@ -15,20 +15,12 @@ import pytest
 from allsub_edge.cli.main import main
 from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
-from tests import toy_model
 from tests.bounded import SECONDS
 from tests.cli.test_infer import write_field
 from tests.sources.scenes import white_field
 from tests.test_atomic import full_after, read_in_background
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model") / "toy.onnx"
-    path.write_bytes(toy_model.sealed())
-    return str(path)
 
 
 @pytest.fixture

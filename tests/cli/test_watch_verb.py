@@ -23,18 +23,10 @@ from allsub_edge.imaging.draw import encode_png
 from allsub_edge.imaging.render import render_field
 from allsub_edge.records import FILE_NAME, Records, Seen
 from allsub_edge.records.intake import Intake
-from tests import toy_model
 from tests.bounded import SECONDS, bounded
 
 ROOT = Path(__file__).parents[2]
 FAST = ["--interval", "0.02", "--settle", "0.05", "--patience", "0.3", "--threads", "1"]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    path = tmp_path_factory.mktemp("model") / "toy.onnx"
-    path.write_bytes(toy_model.sealed())
-    return str(path)
 
 
 @pytest.fixture
