@@ -73,10 +73,10 @@ class Case:
         self._model: ModelInfo | None = None
 
     def is_repeat(self, fingerprint: bytes) -> bool:
-        """Whether the image with this fingerprint was asked about before; a repeat is counted.
+        """Whether the field with this fingerprint was asked about before; a repeat is counted.
 
-        The same image twice is one observation. Ask before the field is predicted, with a hash of
-        its file's bytes, and leave a repeat out.
+        The same field twice is one observation, whatever files it was stored in. Ask with a hash
+        of the squashed field (``View.rgb``), and leave a repeat out.
         """
         if fingerprint in self._fingerprints:
             self._statuses["repeated"] += 1

@@ -117,8 +117,14 @@ def _fields(
     from hashlib import blake2b
 
     from allsub_edge.imaging.decode import read_bytes
+    from allsub_edge.report.thumbnails import thumbnail
     from allsub_edge.sources.paths import expand
 
+    def fingerprint(data: bytes) -> bytes:
+        return blake2b(data, digest_size=16).digest()
+
+    # Hash of a file -> of its field, so that a copy of a file need not be read by the model.
+    fields: dict[bytes, bytes] = {}
     for item in expand(args.paths):
         outputs.refuse(item.source)
         found: bytes | AllsubError
@@ -129,23 +135,19 @@ def _fields(
             found = read_bytes(item.path)
         except AllsubError as error:
             found = error
-        if isinstance(found, bytes) and case.is_repeat(blake2b(found, digest_size=16).digest()):
+        file = fingerprint(found) if isinstance(found, bytes) else b""
+        if file in fields and case.is_repeat(fields[file]):
             continue
-        for prediction in classifier.predict_many([(item.source, found)]):
-            picture = None
-            if args.report and isinstance(found, bytes) and case.gallery.wants(prediction):
-                picture = _thumbnail(classifier, found)
-            yield prediction, picture
-
-
-def _thumbnail(classifier: Classifier, data: bytes) -> bytes:
-    """The field's picture with the model's own mask; run again only for fields that are shown."""
-    from allsub_edge.imaging.decode import decode
-    from allsub_edge.imaging.resize import squash
-    from allsub_edge.report.thumbnails import thumbnail
-
-    small = squash(decode(data).rgb)
-    return thumbnail(small, classifier.engine.run(small[None]).mask[0])
+        ((prediction, view),) = classifier.view_many([(item.source, found)])
+        if file:
+            # The same pixels in another file are the same field; what has none is known by itself.
+            fields[file] = fingerprint(view.rgb.tobytes()) if view else file
+            if case.is_repeat(fields[file]):
+                continue
+        picture = None
+        if args.report and view is not None and case.gallery.wants(prediction):
+            picture = thumbnail(view.rgb, view.mask)
+        yield prediction, picture
 
 
 def as_text(verdict: CaseVerdict) -> str:

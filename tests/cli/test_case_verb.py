@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import shutil
+import zlib
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,26 @@ def test_copies_of_one_field_count_once(
     assert main(["case", str(folder), "--id", "S-17", "--model", model, "--format", "json"]) == 0
     verdict = verdict_in(capsys.readouterr().out)
     assert (verdict.fields.fit, verdict.fields.repeated, verdict.fields.seen) == (6, 20, 26)
+
+
+def test_the_same_pixels_in_another_file_are_the_same_field(
+    model: str, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import cv2
+
+    for i in range(3):
+        data = (folder / "f0.png").read_bytes()
+        chunk = b"tEXt" + f"Comment\0{i}".encode()
+        extra = (len(chunk) - 4).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+        (folder / f"commented{i}.png").write_bytes(data[:-12] + extra + data[-12:])
+    cv2.imwrite(str(folder / "stored.tiff"), cv2.imread(str(folder / "f0.png")))
+    (folder / "bad.png").write_bytes(b"no image")
+    shutil.copy(folder / "bad.png", folder / "worse.png")
+    report = str(tmp_path / "S-17.html")
+    words = ["--id", "S-17", "--model", model, "--format", "json", "--report", report]
+    assert main(["case", str(folder), *words]) == 1
+    found = verdict_in(capsys.readouterr().out).fields
+    assert (found.fit, found.repeated, found.error, found.seen) == (6, 5, 1, 12)
 
 
 def test_only_bad_fields_give_no_verdict(
