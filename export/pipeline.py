@@ -117,7 +117,9 @@ def export_subject(subject: Subject, plan: Plan, out: Path, say: Say = print) ->
     for interface in plan.interfaces:
         folds = None
         if subject.folds is not None:
-            folds = OutOfFold(subject.folds, plan.formats, interface, plan.settings, say)
+            folds = OutOfFold(
+                subject.folds, plan.formats, interface, plan.settings, say, fused=plan.fused
+            )
         rows += _interface(subject, plan, interface, folds, out, say, len(rows))
         gc.collect()
     return [_measured(row, plan, say) for row in rows] if plan.measured else rows

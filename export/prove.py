@@ -66,10 +66,12 @@ class Gate:
         lost = before["accuracy"]["count"] - after["accuracy"]["count"]
         fields = after["accuracy"]["total"]
         # In fields, not in rates: as floats 0.994 - 0.992 is more than 0.002.
-        near = fields > 0 and lost <= self.max_drop * fields + 1e-6
-        if not near or not np.isfinite(parity.largest_probability_difference):
+        if not (fields > 0 and lost <= self.max_drop * fields + 1e-6):
             points = 100 * lost / fields if fields else np.nan
             reasons.append(f"loses {points:.2f} points")
+        apart = (parity.largest_probability_difference, parity.largest_distance_difference)
+        if not np.isfinite(apart).all():
+            reasons.append("gives an answer that is no number")
         if self.no_new_misses and parity.new_missed:
             reasons.append(f"newly misses {parity.new_missed} ALL")
         if not parity.masks_equal:

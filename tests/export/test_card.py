@@ -10,7 +10,7 @@ pytest.importorskip("tensorflow", reason="the training extra is not installed")
 from allsub_edge.audit.releases import FIRST
 from allsub_edge.classes import CLASSES
 from allsub_edge.export import public_set
-from allsub_edge.export.about import licence
+from allsub_edge.export.about import _KNOWN, licence
 from allsub_edge.export.card import _limits, _rate, latency
 from allsub_edge.export.card_data import data_section
 from allsub_edge.export.table import WRITTEN, Exported
@@ -147,12 +147,16 @@ def test_latency_is_told_for_the_files_that_were_timed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("weights", "backbone", "sha256", "told"),
     [
-        ({}, "random starting weights"),
-        ({"weights": "imagenet"}, "starting weights: EfficientNet-Lite0, Apache-2.0"),
-        ({"weights": "imagenet", "backbone": "vgg16"}, "vgg16 under the licence of their authors"),
+        ("none", "vgg16", None, "random starting weights"),
+        ("imagenet", "efficientnet_lite0", "1" * 64, "EfficientNet-Lite0, Apache-2.0"),
+        ("imagenet", "vgg16", None, "vgg16 under the licence of their authors"),
+        ("a/lite0.weights.h5", "efficientnet_lite0", next(iter(_KNOWN)), "Lite0, Apache-2.0"),
+        ("a/my.weights.h5", "efficientnet_lite0", "1" * 64, "my.weights.h5, under a licence not"),
     ],
 )
-def test_the_licence_is_that_of_the_starting_weights(changes: dict[str, str], told: str) -> None:
-    assert told in licence(TrainConfig(**changes))
+def test_the_licence_is_that_of_the_starting_weights(
+    weights: str, backbone: str, sha256: str | None, told: str
+) -> None:
+    assert told in licence(TrainConfig(weights=weights, backbone=backbone), sha256)

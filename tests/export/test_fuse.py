@@ -324,6 +324,25 @@ def test_a_file_that_would_answer_otherwise_is_left_alone(
     assert path.read_bytes() == before
 
 
+def test_a_file_that_would_give_no_number_is_left_alone(
+    graphs: tuple[Any, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model.onnx"
+    _sealed(graphs[1], path)
+    before = path.read_bytes()
+
+    class Broken(_Engine):
+        def run(self, batch: np.ndarray) -> Any:
+            found = super().run(batch)
+            return found._replace(probabilities=found.probabilities * np.float32(np.nan))
+
+    engines = iter([_Engine, Broken])
+    monkeypatch.setattr(fusing, "open_engine", lambda model, threads: next(engines)(model.data))
+    with pytest.raises(ModelFileError, match="left alone"):
+        fuse_file(path, list(fields(64)))
+    assert path.read_bytes() == before
+
+
 class _Engine:
     def __init__(self, data: bytes) -> None:
         self._session = session(onnx.load_from_string(data))

@@ -38,6 +38,15 @@ def test_a_file_may_lose_exactly_what_the_gate_allows(
     assert verdict(Gate(), before, after, total) == reason
 
 
+@pytest.mark.parametrize("place", [1, 3])
+def test_an_answer_that_is_no_number_is_refused(place: int) -> None:
+    values = [500, 0.1, 0.99, 0.01, True, 0]
+    values[place] = float("nan")
+    rate = {"accuracy": Rate(500, 500).to_dict()}
+    told = Gate().verdict("int8", rate, rate, Parity(*values))
+    assert told == "gives an answer that is no number"
+
+
 def test_nothing_may_be_lost_where_nothing_is_allowed() -> None:
     assert verdict(Gate(max_drop=0.0), 100, 100, 100) == ""
     assert verdict(Gate(max_drop=0.0), 100, 99, 100) == "loses 1.00 points"
