@@ -85,7 +85,8 @@ def compare(
         lines += [f"{name}: {key} {wanted[key]!r}, there {got.get(key)!r}" for key in differ]
         for label, probability in wanted["probabilities"].items():
             found = (got.get("probabilities") or {}).get(label, math.inf)
-            largest = max(largest, abs(found - probability))
+            apart = abs(found - probability)
+            largest = max(largest, apart if math.isfinite(apart) else math.inf)
     return largest, lines
 
 

@@ -65,7 +65,8 @@ def read_manifest(uri: str) -> list[Source]:
     """The rows of a manifest.
 
     Raises:
-        DataError: ``bad_manifest_file``, when there is no column ``path`` or no row.
+        DataError: ``bad_manifest_file``, when there is no column ``path`` or no row, or when a path
+            has two cases.
     """
     with FileSystems.open(uri) as stream:
         rows = list(csv.DictReader(io.StringIO(stream.read().decode("utf-8-sig"))))
@@ -73,6 +74,12 @@ def read_manifest(uri: str) -> list[Source]:
         raise DataError(
             "bad_manifest_file", f"{uri}: needs a header with the column path, and rows below it"
         )
+    cases: dict[str, str] = {}
+    for row in rows:
+        if cases.setdefault(row["path"], row.get("case") or "") != (row.get("case") or ""):
+            raise DataError(
+                "bad_manifest_file", f"{uri}: gives {row['path']} two cases: keep one of the rows"
+            )
     folder = posixpath.dirname(uri)
     return [
         Source(row["path"], posixpath.join(folder, row["path"]), row.get("case") or None)

@@ -19,10 +19,16 @@ from quality import reasons
 def read(path):
     """A field as uint8 RGB (H, W, 3)."""
     if path.endswith(".npy"):  # how a program hands over what its camera gave
-        return np.load(path)
-    from PIL import Image, ImageOps  # the only line that needs Pillow
+        field = np.load(path)
+    else:
+        from PIL import Image, ImageOps  # the only line that needs Pillow
 
-    return np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+        field = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert("RGB"))
+    if field.dtype != np.uint8 or field.shape[2:] != (3,) or min(field.shape[:2]) < 32:
+        raise ValueError("is not 8-bit RGB of at least 32 x 32 pixels")
+    if (field == field[:, :, :1]).all():
+        raise ValueError("is a grey image: give the colour original")
+    return field
 
 
 def bands(a, size=224):
@@ -41,6 +47,8 @@ def squash(rgb):
 
 def answer(small, probabilities, distance, mask, manifest):
     """What may be said about a field: docs/embedding.md, "From numbers to an answer"."""
+    if not np.isfinite([*probabilities, distance]).all():
+        raise ValueError("the model's answer is no number: do not use it")
     why = reasons(small, mask, distance, manifest["calibration"])
     p = {c: round(float(v), 6) for c, v in zip(manifest["classes"], probabilities, strict=True)}
     top = max(p, key=p.get)

@@ -6,17 +6,20 @@ The limits stand in the model's manifest, under ``calibration.quality``.
 import numpy as np
 
 REASONS = {
-    "domain_distance": "out_of_domain",
-    "cell_fraction": "too_few_cells",
-    "cells": "too_few_cells",
-    "focus": "out_of_focus",
-    "brightness": "too_dark",
-    "black": "too_dark",
-    "clipped": "too_bright",
-    "stain": "wrong_stain",
-    "cell_blue": "wrong_stain",
-    "red_cell_tint": "wrong_stain",
-    "cast": "colour_cast",
+    "max_domain_distance": "out_of_domain",
+    "min_cell_fraction": "too_few_cells",
+    "min_cells": "too_few_cells",
+    "min_focus": "out_of_focus",
+    "min_brightness": "too_dark",
+    "max_black": "too_dark",
+    "max_clipped": "too_bright",
+    "min_stain": "wrong_stain",
+    "max_stain": "wrong_stain",
+    "min_cell_blue": "wrong_stain",
+    "max_cell_blue": "wrong_stain",
+    "min_red_cell_tint": "wrong_stain",
+    "max_red_cell_tint": "wrong_stain",
+    "max_cast": "colour_cast",
 }
 
 
@@ -75,9 +78,9 @@ def reasons(small, mask, distance, calibration):
     if calibration["domain_threshold"] is not None:
         limits["max_domain_distance"] = calibration["domain_threshold"]
     beyond = set()
-    for name, limit in limits.items():
+    for name in limits.keys() & REASONS.keys():  # a limit that is unknown here is not applied
         side, _, what = name.partition("_")
-        value = measured.get(what, limit)  # not measurable, or unknown here: no limit
-        if value < limit if side == "min" else value > limit:
-            beyond.add(REASONS[what])
+        value = measured.get(what, limits[name])  # not measurable: no limit
+        if value < limits[name] if side == "min" else value > limits[name]:
+            beyond.add(REASONS[name])
     return [reason for reason in dict.fromkeys(REASONS.values()) if reason in beyond]

@@ -191,6 +191,15 @@ def test_a_manifest_gives_cases_and_missing_files_are_tried_again(
     }
 
 
+def test_a_manifest_that_gives_a_field_two_cases_is_refused(
+    toy: Path, archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = archive / "twice.csv"
+    table.write_text("path,case\nfields/pro-224x224.png,P1\nfields/pro-224x224.png,P2\n")
+    assert run(toy, tmp_path / "out", "--manifest", str(table)) == 2
+    assert "gives fields/pro-224x224.png two cases" in capsys.readouterr().err
+
+
 def test_many_fields_fill_shards(toy: Path, tmp_path: Path) -> None:
     import cv2
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,13 @@ def test_records_belong_together_by_file_name(tmp_path: Path, capsys: Any) -> No
     assert main([one, written(tmp_path / "other", record("c\\g.png"), near)]) == 0
     assert "2 fields, 0 differences in words, largest" in capsys.readouterr().out
     assert main([one, str(tmp_path / "other"), "--tolerance", "0.001"]) == 1
+
+
+def test_no_number_is_no_equal_number(tmp_path: Path) -> None:
+    given = record("f.png")
+    nothing = given | {"probabilities": dict.fromkeys(given["probabilities"], math.nan)}
+    one = written(tmp_path / "one", record("f.png"))
+    assert main([one, written(tmp_path / "other", nothing)]) == 1
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import runpy
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,8 +17,10 @@ import numpy as np
 import pytest
 
 from allsub_edge import models
+from allsub_edge.classes import CLASSES
 from allsub_edge.classifier import Classifier
 from allsub_edge.imaging.decode import read_field
+from allsub_edge.imaging.render import render_field
 from allsub_edge.model_file.container import embed_manifest
 from allsub_edge.model_file.manifest import Manifest
 from allsub_edge.quality import LIMITS
@@ -182,6 +185,48 @@ def test_bad_files_do_not_stop_the_others(toy: Path, fields: list[Path], tmp_pat
     assert [record["status"] for record in got[:-1]] == ["error"] * len(spoilt)
     assert all(record["error"] for record in got[:-1])
     assert got[-1]["top"] is not None
+
+
+def test_arrays_that_are_no_fields_do_not_stop_the_others(
+    toy: Path, fields: list[Path], tmp_path: Path
+) -> None:
+    whole = read_field(fields[0]).rgb
+    wrong = {
+        "flat": whole[..., 0],
+        "alpha": np.dstack([whole, whole[..., :1]]),
+        "empty": whole[:0],
+        "small": whole[:20, :20],
+        "shares": whole / 255,
+        "wide": whole.astype(np.uint16),
+        "grey": np.repeat(whole[..., :1], 3, 2),
+    }
+    for name, array in wrong.items():
+        np.save(tmp_path / f"{name}.npy", array)
+    got = answers("onnx", toy, *(tmp_path / f"{name}.npy" for name in wrong), fields[0])
+    assert [record["status"] for record in got[:-1]] == ["error"] * len(wrong)
+    assert got[-1]["top"] is not None
+
+
+def test_an_answer_that_is_no_number_is_no_answer() -> None:
+    # Both programs have the same rules, which a test below holds.
+    tree = ast.parse(PROGRAMS["onnx"].read_text("utf-8"))
+    rules = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    found: dict[str, Any] = {"np": np, "reasons": lambda *_: []}
+    exec(compile(ast.Module(rules, []), "infer_onnx.py", "exec"), found)
+    manifest = {"classes": CLASSES, "calibration": {"conformal": None}}
+    assert found["answer"](None, [0.1, 0.7, 0.1, 0.1], 1.0, None, manifest)["label"] == "Early"
+    for probabilities, distance in (([0.1, np.nan, 0.1, 0.1], 1.0), ([0.1, 0.7, 0.1, 0.1], np.inf)):
+        with pytest.raises(ValueError, match="no number"):
+            found["answer"](None, probabilities, distance, None, manifest)
+
+
+def test_a_limit_that_is_not_known_is_not_applied() -> None:
+    reasons = runpy.run_path(str(ROOT / "examples" / "python" / "quality.py"))["reasons"]
+    limits = {"max_cell_fraction": 0.0, "max_focus": 0.0, "min_happiness": 3.0}
+    for known, told in (({}, []), ({"max_clipped": -1.0}, ["too_bright"])):
+        calibration = {"quality": limits | known, "domain_threshold": None}
+        mask = np.ones((224, 224), np.uint8)
+        assert reasons(render_field(1), mask, 0.5, calibration) == told
 
 
 def test_a_damaged_model_is_refused(toy: Path, fields: list[Path], tmp_path: Path) -> None:

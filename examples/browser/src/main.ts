@@ -91,8 +91,11 @@ function setReady(ready: boolean): void {
 
 /** Read one field; gives its answer, or null for one that this case has already. */
 async function read(source: string, decode: () => Promise<Pixels>): Promise<Answer | null> {
-  const given = await classifier!.predict(source, decode);
+  const asked = classifier!;
+  const given = await asked.predict(source, decode);
   const hash = given.field && (await sha256(new Uint8Array(given.field)));
+  // Another model was opened meanwhile: the case is now its own.
+  if (asked !== classifier) return null;
   if (hash && seen.has(hash)) {
     repeats++;
     caseView(byId("case"), summarise(answers.map(({ prediction }) => prediction)), repeats);

@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import * as ort from "onnxruntime-web/wasm";
 
 import { Classifier } from "../../browser/src/core/classifier.js";
-import { ModelFileError } from "../../browser/src/core/errors.js";
+import { FieldError, ModelFileError } from "../../browser/src/core/errors.js";
 import type { Manifest } from "../../browser/src/core/manifest.js";
 import type { ModelInfo, Prediction } from "../../browser/src/core/prediction.js";
 import { decodeImage } from "./decode.js";
@@ -27,6 +27,8 @@ export interface Reader {
    * @throws ModelFileError `bad_output` when the model answers with something not finite.
    */
   predict(image: Uint8Array, source?: string): Promise<Prediction>;
+  /** As `predict`, for a file; one that cannot be opened is a record with status `error` too. */
+  predictFile(path: string): Promise<Prediction>;
   /** As `predict`, with the model's cell mask: 224x224 bytes, 0/1; null if it did not run. */
   predictWithMask(
     image: Uint8Array,
@@ -59,12 +61,25 @@ export async function openReader(path?: string): Promise<Reader> {
     manifest: classifier.manifest,
     model: classifier.info,
     predict: async (image, source = "<bytes>") => (await ask(image, source)).prediction,
+    predictFile: async (path) =>
+      (await classifier.predict(path, async () => decodeImage(await read(path), path))).prediction,
     predictWithMask: async (image, source = "<bytes>") => {
       const { prediction, mask } = await ask(image, source);
       return { prediction, mask };
     },
     close: () => classifier.close(),
   };
+}
+
+async function read(path: string): Promise<Uint8Array> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw code === "ENOENT"
+      ? new FieldError("missing", `${path}: there is no such file; check the path`)
+      : new FieldError("unreadable", `${path}: cannot be read (${code})`);
+  }
 }
 
 /** The int8 model in the package's folder; of several the last by name, as in Python. */

@@ -1,6 +1,5 @@
 /** The command: `serve`, or `read FILE...` (one JSON record per line). */
 
-import { readFile } from "node:fs/promises";
 
 import { AppError, openReader } from "./index.js";
 import { createService } from "./service.js";
@@ -32,13 +31,7 @@ async function read(files: readonly string[]): Promise<void> {
   const reader = await openReader(process.env.ALLSUB_MODEL);
   let failed = 0;
   for (const file of files) {
-    const image = await readFile(file).catch((error: NodeJS.ErrnoException) => error);
-    if (image instanceof Error) {
-      console.error(`${file}: cannot be read (${image.code})`);
-      failed++;
-      continue;
-    }
-    const prediction = await reader.predict(image, file);
+    const prediction = await reader.predictFile(file);
     if (prediction.error) failed++;
     console.log(JSON.stringify(prediction));
   }
