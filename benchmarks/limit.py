@@ -84,7 +84,7 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [
         f"Measured on {found['threads']} thread{'s' * (found['threads'] > 1)}: "
         f"{found['gmacs']['int8']:.0f} billion int8 and {found['gmacs']['float32']:.0f} billion "
-        f"float32 multiply-adds a second; copies (GB/s, reads and writes) {copies}."
+        f"float32 multiply-adds a second; copies on one thread (GB/s, reads and writes) {copies}."
     ]
     lines = [
         "| model | int8 multiply-adds | float32 multiply-adds | MB moved | ms | least ms | share |",

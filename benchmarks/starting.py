@@ -25,7 +25,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
 
-from allsub_edge.benchmarks import machine, program, workload
+from allsub_edge.benchmarks import machine, program
 from allsub_edge.benchmarks.sampling import percentile
 from allsub_edge.errors import UsageError
 
@@ -83,6 +83,22 @@ def one(command: list[str]) -> dict[str, float]:
     }
 
 
+def _field(folder: str) -> str:
+    """Write a field and return its path.
+
+    In a process of its own: the kernel keeps what a process has mapped, and this one must have
+    mapped neither numpy nor OpenCV when it asks to forget them.
+    """
+    code = (
+        "import sys, pathlib; from allsub_edge.benchmarks import workload; "
+        "print(workload.write(pathlib.Path(sys.argv[1]), 'field224', 1)[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, folder], capture_output=True, text=True, check=True
+    )
+    return done.stdout.strip()
+
+
 def forget(paths: list[Path]) -> None:
     """Ask the kernel to drop what it keeps in memory of the files below ``paths``."""
     files = [
@@ -136,7 +152,7 @@ def measure(models: list[str], runs: int, cold: int = 0) -> dict[str, Any]:
     """
     base = [sys.executable, "-m", "allsub_edge"]
     with tempfile.TemporaryDirectory() as folder:
-        field = str(workload.write(Path(folder), "field224", 1)[0])
+        field = _field(folder)
         infer = {Path(m).name: [*base, "infer", field, "--model", m, "--quiet"] for m in models}
         commands = {"python -c pass": [sys.executable, "-c", "pass"]}
         commands |= {"allsub-edge --help": [*base, "--help"], **infer}

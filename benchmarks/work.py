@@ -154,7 +154,8 @@ def count_tflite(data: bytes) -> dict[str, Work]:
     model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(data, 0))
     graph = model.subgraphs[0]
     names = {v: k for k, v in vars(schema.BuiltinOperator).items() if isinstance(v, int)}
-    sizes = {schema.TensorType.FLOAT32: 4, schema.TensorType.INT32: 4, schema.TensorType.INT64: 8}
+    kinds = schema.TensorType
+    sizes = {kinds.FLOAT32: 4, kinds.INT32: 4, kinds.INT64: 8, kinds.FLOAT16: 2, kinds.INT16: 2}
 
     def dims_of(index: int) -> list[int]:
         shape = graph.tensors[index].shape
@@ -170,7 +171,7 @@ def count_tflite(data: bytes) -> dict[str, Work]:
         if name in VIEWS:
             continue
         inputs = [int(i) for i in op.inputs if i >= 0]
-        int8 = graph.tensors[inputs[0]].type == schema.TensorType.INT8
+        int8 = graph.tensors[inputs[0]].type in (kinds.INT8, kinds.INT16)
         macs, kind = 0, kind_of(name)
         out = math.prod(dims_of(op.outputs[0]))
         if name in ("CONV_2D", "DEPTHWISE_CONV_2D"):
