@@ -131,6 +131,14 @@ class _Terminated(Exception):
     """SIGTERM arrived while there was nothing to finish."""
 
 
+def _refuse_early(paths: list[str], outputs: output.Outputs) -> None:
+    """Refuse an output that is there and is an input, before hours of work are spent on it."""
+    from allsub_edge.sources.paths import expand
+
+    for item in expand([path for path in paths if path != STDIN]):
+        outputs.refuse(item.source)
+
+
 def _inputs(
     paths: list[str], outputs: output.Outputs, overlays: Overlays | None, stop: _Stop
 ) -> Iterator[tuple[str, Field | AllsubError]]:
@@ -228,6 +236,8 @@ def run(args: argparse.Namespace) -> int:
     stop = _Stop()
     outputs = output.Outputs(args.out)
     outputs.refuse(args.model)
+    if output.identity(args.out or "") is not None:
+        _refuse_early(args.paths, outputs)
     with _answering(args) as classifier:
         overlays = _overlays(args)
         to_file = args.out is not None or not sys.stdout.isatty()

@@ -27,6 +27,8 @@ def opened(path: str | None) -> Iterator[TextIO]:
         OSError: it cannot be written.
     """
     if path is None:
+        if getattr(sys.stdout, "name", None) == os.devnull:  # see main._open_streams
+            raise UsageError("bad_output_path", "standard output is closed: name a file with -o")
         yield sys.stdout
         return
     from allsub_edge.atomic import is_stream, replacing, stream_to

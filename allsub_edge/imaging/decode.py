@@ -212,9 +212,12 @@ def _decoded(data: bytes, header: Header, reduction: int, source: str) -> NDArra
             "unreadable",
             f"{source}: cannot be checked for damage ({error.strerror}); close some files",
         ) from None
-    if decoded is None and not could_hold(header.width * header.height):
+    damaged = speaks_of_damage("".join(heard))
+    # What libtiff says without memory sounds like damage; libpng and libjpeg can be believed.
+    told = damaged and header.format != "tiff"
+    if decoded is None and not told and not could_hold(header.width * header.height, header.format):
         raise no_memory(source)
-    if decoded is None or speaks_of_damage("".join(heard)):
+    if decoded is None or damaged:
         raise FieldError(
             "truncated",
             f"{source}: is a damaged {header.format.upper()}, or one of a kind that OpenCV does "

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, Final
 
 import cv2
@@ -28,7 +28,8 @@ _OF_DECODERS: Final = re.compile(
     r"Invalid JPEG|Invalid SOS|Inconsistent progression|Unsupported marker|Warning: unknown JFIF"
 )
 _DAMAGE: Final = re.compile(
-    r"Premature end|premature end|bad Huffman code|TIFF_Error|libpng error|found marker 0x|"
+    r"Premature end|premature end|bad Huffman code|TIFF_Error|found marker 0x|"
+    r"libpng error(?!: .*[Mm]emory)|"
     r"OpenCV TIFF: .*(Decoding error|Not enough data)"
 )
 _EXTRANEOUS: Final = re.compile(r"Corrupt JPEG data: (\d+) extraneous bytes")
@@ -79,7 +80,9 @@ def listening() -> Iterator[list[str]]:
             heard.extend(line for line in lines if _OF_DECODERS.match(line))
             others = "".join(line for line in lines if not _OF_DECODERS.match(line))
             if others:
-                os.write(_STDERR, others.encode())
+                # Whoever read standard error may have gone; the field is none the worse for it.
+                with suppress(OSError):
+                    os.write(_STDERR, others.encode())
 
 
 def _standard_error() -> int:

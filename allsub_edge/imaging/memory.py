@@ -18,9 +18,9 @@ from allsub_edge.errors import FieldError
 # cv2.Error.StsNoMem, written out: the stubs of some releases lack it.
 _CV_NO_MEMORY: Final[int] = -4
 
-# Measured with OpenCV 5: a TIFF in one strip takes 12.5 bytes for each pixel while it is decoded,
-# a progressive JPEG 6 to 9, a PNG 6.
-_BYTES_FOR_A_PIXEL: Final[int] = 12
+_BYTES_FOR_A_PIXEL: Final[dict[str, int]] = {"tiff": 12, "jpeg": 9, "png": 6, "bmp": 6}
+"""What decoding takes at most, by format: a TIFF in one strip 12.5 bytes for each pixel, a
+progressive JPEG 6 to 9, a PNG 6 (measured with OpenCV 5)."""
 
 
 def no_memory(source: str) -> FieldError:
@@ -53,14 +53,14 @@ def enough_memory(source: str) -> Iterator[None]:
         raise
 
 
-def could_hold(pixels: int) -> bool:
-    """Tell whether decoding that many pixels would find its memory now.
+def could_hold(pixels: int, kind: str) -> bool:
+    """Tell whether decoding that many pixels of a format would find its memory now.
 
     libjpeg says nothing and libtiff many things when memory runs out, so once they failed this is
     asked instead. Nothing is written to what is allocated here, so it costs no time.
     """
     try:
-        np.empty(pixels * _BYTES_FOR_A_PIXEL, np.uint8)
+        np.empty(pixels * _BYTES_FOR_A_PIXEL[kind], np.uint8)
     except MemoryError:
         return False
     return True

@@ -25,7 +25,12 @@ def take(raw: Mapping[str, Any], names: tuple[str, ...], where: str) -> None:
 
 def number(value: Any, where: str) -> float:
     """A finite number, as a float."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        good = good and math.isfinite(value)
+    except OverflowError:  # a whole number that no float holds
+        raise bad(where, "must be a finite number, not one of so many digits") from None
+    if not good:
         raise bad(where, f"must be a finite number, not {value!r}")
     return float(value)
 

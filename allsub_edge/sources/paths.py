@@ -122,7 +122,7 @@ def _expand_glob(pattern: str, recursive: bool) -> Iterator[Item]:
     empty = True
     for match in matches:
         # With ** a folder matches beside each of its files: those would come twice.
-        if not ("**" in pattern and Path(match).is_dir()):
+        if not ("**" in pattern and os.path.isdir(match)):  # noqa: PTH112 - False if not let in
             empty = False
             # A link to nothing may have a name that is a pattern, which it matches again.
             yield from _expand_one(match, recursive, literal=True)
@@ -180,7 +180,9 @@ def _walk(folder: str, recursive: bool) -> Iterator[Item]:
                 except OSError as error:
                     reason = f"the folder cannot be read ({_reason(error)})"
                     yield _failed(path, "unreadable", reason)
-        elif not Path(path).is_dir():  # a link to a folder may be named like an image
+        # A link to a folder may be named like an image. Path.is_dir would raise where the folder
+        # may be listed and not entered, and end the run instead of being that field's error.
+        elif not os.path.isdir(path):  # noqa: PTH112
             yield Item(path, Path(path), None)
 
 

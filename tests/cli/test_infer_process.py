@@ -64,6 +64,15 @@ def test_closed_streams_keep_nothing_from_its_place(
     assert json.loads(out.read_text())["error"] is None
 
 
+def test_records_that_have_nowhere_to_go_are_an_error(model: str, png: Path) -> None:
+    words = [*COMMAND, str(png), "--model", model]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" >&-', "sh", *words], capture_output=True, cwd=ROOT, timeout=SECONDS
+    )
+    assert done.returncode == 2
+    assert b"standard output is closed: name a file with -o" in done.stderr
+
+
 def test_remarks_stay_out_of_the_records_when_stderr_is_closed(model: str, png: Path) -> None:
     words = [*COMMAND, str(png), "nowhere.png", "--model", model, "--format", "ndjson"]
     done = subprocess.run(

@@ -56,6 +56,15 @@ def test_infer_never_writes_onto_a_field(
     assert content(here) == before
 
 
+def test_an_output_that_is_the_last_input_is_refused_before_the_first_answer(
+    model: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(here / "in" / "f1.png", here / "in" / "zz.png")
+    words = ["in", "--model", model, "--overlay", "seen", "-o", "in/zz.png"]
+    refused(["infer", *words], capsys)
+    assert not list((here / "seen").glob("*")) if (here / "seen").exists() else True
+
+
 def test_infer_spares_the_model_standard_input_and_a_field_that_may_not_be_read(
     model: str, here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

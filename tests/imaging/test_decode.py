@@ -485,6 +485,17 @@ def test_too_little_memory_is_not_called_damage(tmp_path: Path) -> None:
     assert done.stdout.split() == ["no_memory"] * 6
 
 
+def test_damage_that_a_decoder_names_is_not_blamed_on_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "could_hold", lambda *_: False)
+    rotten = bytearray(zlib.compress(bytes(65 * 3 * 64)))
+    rotten[4:8] = b"\xff\xff\xff\xff"
+    header = struct.pack(">IIBBBBB", 64, 64, 8, 2, 0, 0, 0)
+    data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", bytes(rotten))
+    assert code_of(data + chunk(b"IEND", b"")) == "truncated"
+
+
 def test_memory_may_run_out_anywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(error: BaseException) -> Any:
         return lambda *_: (_ for _ in ()).throw(error)

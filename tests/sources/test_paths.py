@@ -99,6 +99,22 @@ def test_a_pattern_does_not_follow_links_to_folders(tmp_path: Path) -> None:
     ]
 
 
+def test_a_folder_that_may_be_listed_and_not_entered_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "a.jpg", "shut/b.jpg", "z.jpg")
+    stat = os.stat
+
+    def shut(path: object, *more: object, **options: object) -> os.stat_result:
+        if "shut/b" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return stat(path, *more, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", shut)
+    assert shown(expand([str(tmp_path)]), tmp_path) == ["a.jpg", "shut/b.jpg", "z.jpg"]
+    assert shown(expand([f"{tmp_path}/**/*.jpg"]), tmp_path) == ["a.jpg", "unreadable", "z.jpg"]
+
+
 def test_a_link_to_nothing_may_be_named_like_a_pattern(tmp_path: Path) -> None:
     (tmp_path / "x*.jpg").symlink_to("nowhere")
     assert shown(expand([f"{tmp_path}/*"]), tmp_path) == ["missing"]
