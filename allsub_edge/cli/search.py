@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
     with training.Bar() as bar:
         if not args.only_table:
-            train = search.trainer(args.data, args.split, bar.step, bar.say)
+            train = search.Trainer(args.data, args.split, bar.step, bar.say)
             search.search(entries, args.out, train, after=lambda: write({}), say=bar.say)
         done = [entry.name for entry in entries if search.is_done(entry, args.out / entry.name)]
         times = [] if args.no_latency else measure([args.out / name for name in done], bar.say)

@@ -11,14 +11,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from allsub_edge.evaluation.subject import Subject
 from allsub_edge.training.dataset import Sample
-from allsub_edge.training.split_file import ROLES, Split, read_split
-
-CROSS_FIT: Final[str] = "grouped-cross-validation"
-"""Protocol of a cross-fit's final network; written here because what trains one needs Keras."""
+from allsub_edge.training.split_file import CROSS_FIT, ROLES, Split, read_split
 
 
 @dataclass(frozen=True)

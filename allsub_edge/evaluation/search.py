@@ -222,7 +222,3 @@ class Trainer:
                     f"{folder}: is done, on other fields than those of {self.data}; choose another "
                     "--out for this data",
                 )
-
-
-trainer = Trainer
-"""What trains an entry; the name that callers know."""

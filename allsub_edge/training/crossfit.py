@@ -32,7 +32,6 @@ from allsub_edge.training.loop import Progress
 from allsub_edge.training.network import TwoChannelNetwork
 from allsub_edge.training.out_of_fold import (
     ANSWERS,
-    PROTOCOL,
     SPREADS,
     OutOfFold,
     evaluation,
@@ -43,6 +42,7 @@ from allsub_edge.training.run import Run
 from allsub_edge.training.session import Session, check_continues, open_session
 from allsub_edge.training.shortcuts import background_predictions
 from allsub_edge.training.split import Split, fold_dataset, read_split, write_split
+from allsub_edge.training.split_file import CROSS_FIT
 from allsub_edge.training.train import ALPHA, features_of, fit
 
 Say = Callable[[str], None]
@@ -88,7 +88,7 @@ def crossfit(
         say(f"fold {number} of {folds}")
         _fold(data, run, config, split, progress, say)
     found, limits = _settle(data, runs, config, alpha, say)
-    everything = Split([replace(row, role="train") for row in splits[0].rows], PROTOCOL)
+    everything = Split([replace(row, role="train") for row in splits[0].rows], CROSS_FIT)
     final = Run(out / "final")
     say("the final network, on all groups")
     session, network = _trained(data, final, config, everything, progress, say)

@@ -24,6 +24,7 @@ from allsub_edge.training.quality_fit import limits_of
 from allsub_edge.training.run import Run
 from allsub_edge.training.session import Session
 from allsub_edge.training.split import read_split
+from allsub_edge.training.split_file import CROSS_FIT
 from allsub_edge.training.train import DOMAIN_MARGIN, DOMAIN_QUANTILE
 
 Floats = npt.NDArray[np.float32]
@@ -31,8 +32,6 @@ Floats = npt.NDArray[np.float32]
 ANSWERS: Final = "out_of_fold.npz"
 SPREADS: Final[dict[str, float]] = {"plain": 0.0, "gains_10": 0.10, "gains_20": 0.20}
 """What every fold answers: its test fields as they are, and with changed channel gains."""
-
-PROTOCOL: Final = "grouped-cross-validation"
 
 
 @dataclass(frozen=True)
@@ -144,7 +143,7 @@ def evaluation(
     near = found.distance[chosen] <= threshold[fold]
     right = probabilities["plain"].argmax(1) == labels
     return {
-        "protocol": PROTOCOL,
+        "protocol": CROSS_FIT,
         "role": "out-of-fold",
         **{name: summarise(labels, p) for name, p in probabilities.items()},
         "by_fold": [_rate(right[fold == number]) for number in np.unique(fold)],

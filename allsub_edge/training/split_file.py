@@ -26,6 +26,9 @@ from allsub_edge.training.dataset import Sample
 ROLES: Final[tuple[str, ...]] = ("train", "validation", "calibration", "test")
 GROUPED: Final[str] = "grouped"
 RANDOM: Final[str] = "random-optimistic"
+CROSS_FIT: Final[str] = "grouped-cross-validation"
+"""Protocol of a cross-fit's final network, which learned from every field."""
+
 COLUMNS: Final[tuple[str, ...]] = ("file", "sha256", "class", "group", "role")
 
 

@@ -9,9 +9,9 @@ import pytest
 
 from allsub_edge.errors import DataError, UsageError
 from allsub_edge.evaluation.chosen import EVERY_ROLE, choose
-from allsub_edge.evaluation.learned import CROSS_FIT, fitted_on
+from allsub_edge.evaluation.learned import fitted_on
 from allsub_edge.training.dataset import Sample, fingerprint
-from allsub_edge.training.split_file import RANDOM, Split, SplitRow, write_split
+from allsub_edge.training.split_file import CROSS_FIT, RANDOM, Split, SplitRow, write_split
 
 LABELS = ("Benign", "Early", "Pre", "Pro")
 ROLES = ("train", "train", "validation", "calibration", "test", "test")
@@ -176,9 +176,10 @@ def test_a_validation_role_that_was_learned_from_is_called_so(run: Fake, tmp_pat
 def test_what_thresholds_were_fitted_on_is_told_by_protocol(
     run: Fake, model: Fake, tmp_path: Path
 ) -> None:
-    from allsub_edge.training.crossfit import PROTOCOL
+    from allsub_edge.training import crossfit, out_of_fold
 
-    assert CROSS_FIT == PROTOCOL
+    # What a cross-fit writes is what is recognised here, and what stored runs hold.
+    assert crossfit.CROSS_FIT == out_of_fold.CROSS_FIT == CROSS_FIT == "grouped-cross-validation"
     own = tmp_path / "split.csv"
     assert fitted_on(run, None) == fitted_on(model, own) == "the calibration role"
     assert fitted_on(model, None) == "fields that the file does not name"

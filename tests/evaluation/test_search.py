@@ -153,7 +153,7 @@ def test_a_finished_run_on_another_split_or_other_fields_is_refused(
     def searched(split: Path) -> list[str]:
         lines: list[str] = []
         search.search(
-            entries[:1], out, search.trainer(data, split, lambda *_: None, print), say=lines.append
+            entries[:1], out, search.Trainer(data, split, lambda *_: None, print), say=lines.append
         )
         return lines
 

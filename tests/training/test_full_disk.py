@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import resource
-import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +14,7 @@ pytest.importorskip("tensorflow", reason="the training extra is not installed")
 from allsub_edge.errors import DataError
 from allsub_edge.training import backbones
 from allsub_edge.training.run import Run
+from tests.full_disk import full_after
 
 from .test_loop import CONFIG
 from .toy import TOY
@@ -26,19 +24,6 @@ from .toy_training import kept_weights, toy_trainer
 @pytest.fixture(autouse=True)
 def _toy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(backbones.BACKBONES, "toy", TOY)
-
-
-@contextmanager
-def full_after(size: int) -> Iterator[None]:
-    """No file may grow beyond ``size`` bytes: a write fails half-way, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def _content(folder: Path) -> dict[str, bytes]:
