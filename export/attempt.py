@@ -213,7 +213,7 @@ class Attempt:
         if self.entry.integer:
             settings: dict[str, Any] = {
                 key: conversion.pop(key)
-                for key in ("method", "activation_type", "per_channel", "reduce_range")
+                for key in ("method", "activation_type", "per_channel", "paired")
                 if key in conversion
             }
             if settings:

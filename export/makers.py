@@ -120,7 +120,7 @@ class OnnxMaker:
                 self._settings.method,
                 self._settings.activation_type,
                 entry.precision == "int8",
-                self._settings.reduce_range,
+                self._settings.paired,
             )
             self._say(f"quantising with {len(self._feeds)} fields ({settings.method})")
             onnx_int8.quantise(

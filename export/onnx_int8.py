@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from allsub_edge.engines.base import Feed
+from allsub_edge.export.paired_weights import ranges
 
 QUANTISED_OPERATORS: Final = (
     *("Conv", "Add", "Mul", "Clip", "Relu"),
@@ -34,14 +35,15 @@ class Quantisation:
         method: how ranges are found, one of :data:`METHODS`.
         activation_type: one of :data:`ACTIVATION_TYPES`.
         per_channel: one weight scale for each output channel instead of one for the tensor.
-        reduce_range: 7-bit weights. x86 chips without VNNI add pairs of products in 16 bits and
-            saturate with full 8-bit weights; with 7 bits every chip gives the same answer.
+        paired: weights of which no two that x86 chips without VNNI add in 16 bits can overflow
+            there (``paired_weights``), so that every chip gives the same answer; without it they
+            have the whole 8 bits.
     """
 
     method: str = "minmax"
     activation_type: str = "uint8"
     per_channel: bool = True
-    reduce_range: bool = True
+    paired: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest."""
@@ -158,6 +160,10 @@ def quantise(
     )
     proto = onnx.load(str(source))
     nodes = _without(proto, extractor_nodes(proto, extractors), keep_float)
+    # One field at a time: the histograms otherwise hold every activation of every field.
+    options: dict[str, Any] = {"CalibStridedMinMax": 1}
+    if settings.paired:
+        options["TensorQuantOverrides"] = ranges(proto, nodes, settings.per_channel)
     with _without_advice():
         quantize_static(
             str(source),
@@ -167,14 +173,12 @@ def quantise(
             op_types_to_quantize=list(QUANTISED_OPERATORS),
             nodes_to_quantize=nodes,
             per_channel=settings.per_channel,
-            reduce_range=settings.reduce_range,
             activation_type=QuantType.QUInt8
             if settings.activation_type == "uint8"
             else QuantType.QInt8,
             weight_type=QuantType.QInt8,
             calibrate_method=methods[settings.method],
-            # One field at a time: the histograms otherwise hold every activation of every field.
-            extra_options={"CalibStridedMinMax": 1},
+            extra_options=options,
         )
     if keep_float:
         made = onnx.load(str(target))

@@ -55,7 +55,7 @@ def export_run(
     name: str = "allsub",
     version: str = "1",
     method: str = "minmax",
-    reduce_range: bool = True,
+    paired: bool = True,
     max_drop: float = MAX_DROP,
     no_new_misses: bool = True,
     say: Say = print,
@@ -69,7 +69,7 @@ def export_run(
         name: of the model.
         version: of the model.
         method: int8 calibration: minmax, entropy or percentile.
-        reduce_range: 7-bit weights, see ``onnx_int8.Quantisation``.
+        paired: weights that overflow on no chip, see ``onnx_int8.Quantisation``.
         max_drop: accuracy that int8 may lose against the trained network, as a fraction.
         no_new_misses: refuse int8 if it calls one ALL field Benign that the network does not.
         say: takes one line for each stage.
@@ -84,7 +84,7 @@ def export_run(
     plan = Plan(
         name=name,
         version=version,
-        settings=Quantisation(method=method, reduce_range=reduce_range),
+        settings=Quantisation(method=method, paired=paired),
         gate=Gate(max_drop, no_new_misses),
         measured=False,
     )

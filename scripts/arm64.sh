@@ -22,40 +22,17 @@ if [ "${1:-}" = --fields ]; then
     shift 2
 fi
 [ $# -gt 0 ] || set -- allsub_edge/models/*.onnx
-for tool in apt-get dpkg-deb; do
-    command -v $tool >/dev/null || { echo "arm64.sh: needs $tool (Debian)" >&2; exit 2; }
-done
 if [ ! -x "$host_python" ]; then
     echo "arm64.sh: no $host_python: run sh scripts/test.sh once, or set HOST_PYTHON" >&2
     exit 2
 fi
 
-# apt with a state of its own, so that the system's packages and lists stay as they are.
-get() {
-    apt-get -qq -o APT::Architecture="$1" -o APT::Architectures="$1" -o Dir::State="$work/apt-$1" \
-        -o Dir::State::status="$work/apt-$1/status" -o Dir::Cache="$work/apt-$1/cache" \
-        -o Debug::NoLocking=1 -o APT::Sandbox::User=root -o APT::Install-Recommends=0 "$2" $3
-}
-
-packages() { # ARCHITECTURE TARGET PACKAGE...: unpacked with all they need
-    architecture=$1 target=$2
-    shift 2
-    mkdir -p "$work/apt-$architecture/lists/partial" \
-        "$work/apt-$architecture/cache/archives/partial"
-    : >"$work/apt-$architecture/status"
-    get "$architecture" update ""
-    get "$architecture" "install" "--download-only --yes $*"
-    mkdir -p "$target"
-    for package in "$work/apt-$architecture"/cache/archives/*.deb; do
-        dpkg-deb -x "$package" "$target"
-    done
-}
-
+. scripts/qemu.sh
+fetch_qemu
 if [ ! -e "$work/ready" ]; then
     rm -rf "$work"
     mkdir -p "$work"
-    echo "fetching QEMU and an ARM64 Python" >&2
-    packages "$(dpkg --print-architecture)" "$work/host" qemu-user-static
+    echo "fetching an ARM64 Python" >&2
     packages arm64 "$work/system" python3 libstdc++6
     python=$(basename "$(find "$work/system/usr/bin" -name 'python3.?*' | grep -v config | head -n 1)")
     echo "fetching the ARM64 wheels for $python" >&2
@@ -82,28 +59,14 @@ printf 'processor\t: 0\nBogoMIPS\t: 108.00\nFeatures\t: fp asimd evtstrm aes pmu
 [ "$cpu" != cortex-a72 ] || sed -i 's/ atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop/ cpuid/' \
     "$work/system/proc/cpuinfo"
 
-record() { # OUT COMMAND...: the same program on both sides
-    out=$1
-    shift
-    if [ -n "$fields" ]; then
-        "$@" -m allsub_edge.benchmarks.answers record --out "$out" --fields "$fields" $models
-    else
-        "$@" -m allsub_edge.benchmarks.answers record --out "$out" $models
-    fi
-}
-
-models=""
-for model in "$@"; do
-    [ -f "$model" ] || { echo "arm64.sh: no such file: $model" >&2; exit 2; }
-    models="$models $(cd "$(dirname "$model")" && pwd)/$(basename "$model")"
-done
+absolute "$@"
 echo "answering here" >&2
 record "$work/here.json" "$host_python"
 echo "answering on an emulated $cpu" >&2
 lay_out "$work/package"
 record "$work/$cpu.json" env PYTHONPATH="$work/site:$work/package" PYTHONSAFEPATH=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    "$work/host/usr/bin/qemu-aarch64-static" -cpu "$cpu" -L "$work/system" \
+    "$qemu/usr/bin/qemu-aarch64-static" -cpu "$cpu" -L "$work/system" \
     "$work/system/usr/bin/python-arm64"
 echo
 echo "emulated $cpu:"

@@ -114,8 +114,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--full-range",
         action="store_true",
-        help="ONNX: 8-bit instead of 7-bit weights: for ARM and for x86 with VNNI only, "
-        "other x86 chips then saturate and answer differently",
+        help="ONNX: all 8 bits for every weight, also where two of them overflow in the 16 bits "
+        "of x86 chips without VNNI, which then answer something else: for ARM and VNNI only",
     )
     group.add_argument(
         "--max-drop",
@@ -198,7 +198,7 @@ def run(args: argparse.Namespace) -> int:
         settings=Quantisation(
             method=args.calibration_method,
             activation_type=args.activation_type,
-            reduce_range=not args.full_range,
+            paired=not args.full_range,
         ),
         gate=Gate(args.max_drop, args.no_new_misses),
         fused=not args.as_converted,

@@ -22,8 +22,8 @@ import numpy.typing as npt
 from allsub_edge.training.network import TwoChannelNetwork
 
 WEIGHT_STEPS: Final = 64
-"""Steps from zero to a kernel's largest weight: 7 bits, as ``onnx_int8.Quantisation`` has them, of
-which TFLite's 8 bits are the finer half."""
+"""Steps from zero to a kernel's largest weight: 7 bits, the coarsest that ``paired_weights`` makes
+of an output channel. Files are mostly finer; these steps are among those of TFLite's 8 bits."""
 
 ACTIVATION_STEPS: Final = 255
 """Steps from an activation's least to its largest value: unsigned 8 bits."""

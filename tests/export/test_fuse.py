@@ -131,10 +131,10 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     pytest.importorskip("tensorflow", reason="the training extra is not installed")
     pytest.importorskip("tf2onnx", reason="the export extra is not installed")
     import keras
-    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
     from allsub_edge.export.graph import field_model
     from allsub_edge.export.onnx_float import to_onnx
+    from allsub_edge.export.onnx_int8 import quantise
     from allsub_edge.training import backbones
     from allsub_edge.training.config import TrainConfig
     from allsub_edge.training.network import build_network
@@ -160,24 +160,8 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Any]:
     proto = to_onnx(field_model(network, 2.0, domain))
     folder = tmp_path_factory.mktemp("graphs")
     onnx.save(proto, folder / "float.onnx")
-    calibration = iter([{"field": fields(64)}])
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(calibration, None)
-
-    extractor = [n.name for n in proto.graph.node if n.op_type in ("Conv", "Clip")]
-    quantize_static(
-        folder / "float.onnx",
-        folder / "int8.onnx",
-        Reader(),
-        op_types_to_quantize=["Conv", "Clip"],
-        nodes_to_quantize=extractor,
-        per_channel=True,
-        reduce_range=True,  # as our files are: 8-bit weights saturate on processors without VNNI
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-    )
+    names = [model.name for model in network.extractors]
+    quantise(folder / "float.onnx", folder / "int8.onnx", [{"field": fields(64)}], names)
     return proto, onnx.load(folder / "int8.onnx")
 
 

@@ -1,0 +1,156 @@
+"""8-bit weights whose products never overflow where x86 chips add two of them in 16 bits.
+
+An x86 chip without VNNI multiplies unsigned activations with signed weights by ``VPMADDUBSW``: the
+products of two neighbours are added in 16 bits and saturate. ONNX Runtime's own remedy is weights
+of 7 bits (``reduce_range``), since 255 * (64 + 64) is below 2^15; every weight then pays with half
+its precision for the worst that two of them could do. Here each output channel's step is the
+least at which no pair that is really added can do it: the same answer on every chip, and most
+channels keep nearly the whole 8 bits.
+
+Which weights are added in pairs is ONNX Runtime's packing (MLAS, ``QgemmU8S8KernelAvx2`` and
+``ConvSymKernelAvx2``): neighbouring input channels of one tap. For kernels of one tap that is all.
+For larger ones the order of taps and channels depends on the path taken, so there every two count.
+A depthwise kernel adds its taps in 32 bits (``ConvSymDepthwiseKernelAvx2``), so nothing can happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+LARGEST: Final = 127
+"""Largest magnitude of a weight: signed 8 bits, the same on both sides of zero."""
+
+LARGEST_PAIR: Final = 128
+"""Largest sum of two weights of one sign: 255 * 128 is below 2^15, 255 * 129 is not."""
+
+_GROWTH: Final = 1 + 2.0**-10
+"""By how much a step grows while rounding lifts a pair over the edge."""
+
+_MARGIN: Final = 1 - 1e-5
+"""The quantiser stores steps in float32; with one smaller by this the pairs must hold as well."""
+
+Weights = npt.NDArray[Any]
+
+
+def _neighbours(flat: Weights) -> Weights:
+    """Largest sum of two neighbours of an even and an odd place, of one sign; [M, K] -> [M]."""
+    even = np.pad(flat, ((0, 0), (0, flat.shape[1] % 2)))
+    pairs = even.reshape(len(even), -1, 2)
+    sums = [np.maximum(sign * pairs, 0).sum(axis=2).max(axis=1) for sign in (1, -1)]
+    return np.asarray(np.maximum(*sums))
+
+
+def _any_two(flat: Weights) -> Weights:
+    """Largest sum of any two of one sign; [M, K] -> [M]."""
+    sums = [np.sort(np.maximum(sign * flat, 0), axis=1)[:, -2:].sum(axis=1) for sign in (1, -1)]
+    return np.asarray(np.maximum(*sums))
+
+
+def _nothing(flat: Weights) -> Weights:
+    return np.zeros(len(flat))
+
+
+def _pairing(shape: tuple[int, ...], group: int) -> Callable[[Weights], Weights]:
+    outputs, inputs, *taps = shape
+    if inputs == 1 and group == outputs:
+        return _nothing
+    return _neighbours if all(size == 1 for size in taps) else _any_two
+
+
+def largest_pairs(kernel: Weights, group: int = 1) -> Weights:
+    """What two weights of one sign that may be added in 16 bits sum up to at most.
+
+    Args:
+        kernel: [M, C / group, h, w] of any dtype, as ONNX has it.
+        group: of the convolution.
+
+    Returns:
+        [M], float64, of the kernel's unit; 0 where no two are.
+    """
+    flat = kernel.reshape(len(kernel), -1).astype(np.float64)
+    return _pairing(kernel.shape, group)(flat)
+
+
+def steps(kernel: Weights, group: int = 1) -> npt.NDArray[np.float64]:
+    """The least step of each output channel at which 8-bit weights cannot overflow.
+
+    Args:
+        kernel: float [M, C / group, h, w].
+        group: of the convolution.
+
+    Returns:
+        [M], float64, positive: a weight w becomes ``rint(w / step)``, within +-:data:`LARGEST`,
+        and of the pairs none above :data:`LARGEST_PAIR`. 1 for a channel of zeros.
+    """
+    flat = kernel.reshape(len(kernel), -1).astype(np.float64)
+    pairing = _pairing(kernel.shape, group)
+    found = np.maximum(np.abs(flat).max(axis=1) / LARGEST, pairing(flat) / LARGEST_PAIR)
+    found = np.where(found > 0, found, 1.0)
+    while True:
+        over = pairing(np.rint(flat / (found * _MARGIN)[:, None])) > LARGEST_PAIR
+        if not over.any():
+            return np.asarray(found)
+        found = np.where(over, found * _GROWTH, found)
+
+
+def _convolutions(proto: Any) -> Iterable[tuple[Any, int]]:
+    for node in proto.graph.node:
+        if node.op_type == "Conv":
+            groups = [item.i for item in node.attribute if item.name == "group"]
+            yield node, groups[0] if groups else 1
+
+
+def ranges(proto: Any, names: Iterable[str], per_channel: bool) -> dict[str, list[dict[str, Any]]]:
+    """What the quantiser of ONNX Runtime is told about the weights of convolutions.
+
+    Args:
+        proto: the float model.
+        names: of the convolutions that are quantised.
+        per_channel: a range for each output channel instead of one for the tensor.
+
+    Returns:
+        Value of its ``TensorQuantOverrides``.
+    """
+    from onnx import numpy_helper
+
+    chosen = set(names)
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for node, group in _convolutions(proto):
+        if node.name not in chosen or node.input[1] not in tensors:
+            continue
+        made = steps(numpy_helper.to_array(tensors[node.input[1]]), group) * LARGEST
+        if not per_channel:
+            made = made.max(keepdims=True)
+        rows = [{"rmin": np.float32(-limit), "rmax": np.float32(limit)} for limit in made]
+        found[node.input[1]] = [row | ({"axis": 0} if per_channel else {}) for row in rows]
+    return found
+
+
+def overflowing(proto: Any) -> list[str]:
+    """Names of a quantised model's convolutions that an x86 chip without VNNI could overflow.
+
+    Args:
+        proto: a model whose int8 weights stand before a ``DequantizeLinear``.
+    """
+    from onnx import numpy_helper
+
+    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    behind = {
+        node.output[0]: node.input[0]
+        for node in proto.graph.node
+        if node.op_type == "DequantizeLinear"
+    }
+    found = []
+    for node, group in _convolutions(proto):
+        tensor = tensors.get(behind.get(node.input[1], ""))
+        if tensor is None:
+            continue
+        kernel = numpy_helper.to_array(tensor)
+        if kernel.dtype == np.int8 and (largest_pairs(kernel, group) > LARGEST_PAIR).any():
+            found.append(node.name)
+    return found

@@ -1,0 +1,43 @@
+#!/bin/sh
+# Does a model file answer the same on an x86 chip without VNNI as here? Such chips (most before 2019,
+# and Intel's small ones before 2023) add the products of int8 weights in pairs, in 16 bits, and
+# saturate where a file does not keep them from it.
+#   sh scripts/old_x86.sh                                the shipped models, 50 rendered fields
+#   sh scripts/old_x86.sh --fields smears/ MODEL...      these files, 50 fields of a folder
+#   CPU=Nehalem sh scripts/old_x86.sh ...                another processor (default Haswell, with AVX2)
+# On Debian or a system derived from it, on x86-64. The installed Python runs under QEMU, which is
+# fetched once and stays in build/qemu. It says nothing about speed: emulation takes seconds a field.
+set -eu
+cd "$(dirname "$0")/.."
+root=$PWD
+cpu=${CPU:-Haswell}
+host_python=${HOST_PYTHON:-.venv-dev/bin/python}
+fields=""
+if [ "${1:-}" = --fields ]; then
+    [ -d "${2:-}" ] || { echo "old_x86.sh: --fields needs a folder" >&2; exit 2; }
+    fields=$(cd "$2" && pwd)
+    shift 2
+fi
+[ $# -gt 0 ] || set -- allsub_edge/models/*.onnx allsub_edge/models/*.tflite
+if [ "$(uname -m)" != x86_64 ]; then
+    echo "old_x86.sh: runs on x86-64 alone; sh scripts/arm64.sh asks an ARM64 processor" >&2
+    exit 2
+fi
+if [ ! -x "$host_python" ]; then
+    echo "old_x86.sh: no $host_python: run sh scripts/test.sh once, or set HOST_PYTHON" >&2
+    exit 2
+fi
+. scripts/qemu.sh
+fetch_qemu
+absolute "$@"
+work=$root/build/old_x86
+mkdir -p "$work"
+echo "answering here" >&2
+record "$work/here.json" "$host_python"
+echo "answering on an emulated $cpu" >&2
+# QEMU names each feature of the processor that it leaves out, once a process.
+record "$work/$cpu.json" "$qemu/usr/bin/qemu-x86_64-static" -cpu "$cpu" "$host_python" \
+    2>"$work/$cpu.log" || { cat "$work/$cpu.log" >&2; exit 1; }
+echo
+echo "emulated $cpu:"
+"$host_python" -m allsub_edge.benchmarks.answers compare "$work/here.json" "$work/$cpu.json"
