@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from allsub_edge.benchmarks.integer_parts import BORDERS, IntegerParts
 from allsub_edge.errors import UsageError
 
 CONV: Final[str] = "convolution"
@@ -109,23 +110,22 @@ def count_onnx(data: bytes) -> dict[str, Work]:
     for item in proto.graph.initializer:
         array = numpy_helper.to_array(item)
         shapes[item.name] = array.shape, array.itemsize
-    # A tensor behind a dequantisation, or before a quantisation, is one byte an element.
-    quantised = {n.output[0] for n in proto.graph.node if n.op_type == "DequantizeLinear"}
-    quantised |= {n.input[0] for n in proto.graph.node if n.op_type == "QuantizeLinear"}
+    parts = IntegerParts(proto.graph)
     convolved = {out for n in proto.graph.node if n.op_type == "Conv" for out in n.output}
     found: dict[str, Work] = {}
 
-    def size_of(name: str) -> int:
+    def size_of(name: str, whole: bool) -> int:
         dims, size = shapes.get(name, ((), 0))
-        return math.prod(dims) * (1 if name in quantised else size)
+        return math.prod(dims) * (1 if whole else size)
 
     for node in proto.graph.node:
-        if node.op_type in VIEWS or node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        if node.op_type in VIEWS or (node.op_type in BORDERS and parts.vanishes(node)):
             continue
         if node.op_type in ("Clip", "Relu") and node.input[0] in convolved:
             continue  # every engine does it while the convolution writes
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        int8 = node.input[0] in quantised or node.op_type.startswith(_INTEGER)
+        whole = parts.runs_in_integers(node)
+        int8 = whole or node.op_type.startswith(_INTEGER)
         macs, kind = 0, kind_of(node.op_type)
         out = math.prod(shapes.get(node.output[0], ((), 0))[0])
         if node.op_type in ("Conv", "QLinearConv"):
@@ -134,7 +134,7 @@ def count_onnx(data: bytes) -> dict[str, Work]:
             macs = out * math.prod(weights[1:])
         elif kind == DENSE:
             macs = out * shapes[node.input[0]][0][-1]
-        moved = sum(size_of(name) for name in (*node.input, *node.output))
+        moved = sum(size_of(name, whole) for name in (*node.input, *node.output))
         found.setdefault(kind, Work()).add(macs, moved, int8=int8)
     return found
 

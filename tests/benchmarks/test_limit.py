@@ -84,6 +84,47 @@ def test_a_product_of_bytes_counts_as_integers() -> None:
     assert (kind[1].int8_macs, kind[1].float_macs) == (10 * 24 * 8, 0)
 
 
+def quantised() -> bytes:
+    """float field -> scaled, quantised; an integer convolution with its ReLU; a float mean."""
+    from onnx import TensorProto as T
+    from onnx import helper, numpy_helper
+
+    arrays = {"w": np.ones((8, 4, 1, 1), np.int8), "gain": np.float32(2), "s": np.float32(0.1)}
+    zeros = {"zu": np.uint8(0), "zs": np.int8(0)}
+    nodes = [
+        helper.make_node("Mul", ["field", "gain"], ["scaled"]),
+        helper.make_node("QuantizeLinear", ["scaled", "s", "zu"], ["x"]),
+        helper.make_node("DequantizeLinear", ["x", "s", "zu"], ["xf"]),
+        helper.make_node("DequantizeLinear", ["w", "s", "zs"], ["wf"]),
+        helper.make_node("Conv", ["xf", "wf"], ["c"], kernel_shape=[1, 1]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("QuantizeLinear", ["r", "s", "zu"], ["y"]),
+        helper.make_node("DequantizeLinear", ["y", "s", "zu"], ["yf"]),
+        helper.make_node("GlobalAveragePool", ["yf"], ["mean"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("field", T.FLOAT, ["N", 4, 10, 10])],
+        [helper.make_tensor_value_info("mean", T.FLOAT, ["N", 8, 1, 1])],
+        [numpy_helper.from_array(np.asarray(v), k) for k, v in (arrays | zeros).items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(made.SerializeToString())
+
+
+def test_bytes_are_counted_where_the_graph_turns_from_float_to_integers_and_back() -> None:
+    counted = work.count_onnx(quantised())
+    given, made = 4 * 100, 8 * 100
+    assert counted[work.POINT].int8_macs == given * 8
+    assert counted[work.POINT].bytes == given + 32 + made
+    assert counted[work.SIMPLE].bytes == 4 * (given + 1 + given)
+    assert counted[work.REDUCE].bytes == 4 * (made + 8)
+    # The two borders, each with its scale and zero point; the four others vanish.
+    assert counted[work.MOVE].operators == 2
+    assert counted[work.MOVE].bytes == (4 + 1) * (given + made) + 2 * 5
+
+
 def test_the_profile_of_onnx_runtime_has_the_same_kinds() -> None:
     field = np.zeros((64, 64, 3), np.uint8)
     found = profiles.profile_onnx(graph(64), field, threads=1, runs=8)
