@@ -130,11 +130,11 @@ def tidy(proto: Any) -> bool:
     """Join Reshape, Squeeze and Unsqueeze chains into their last Reshape; in place.
 
     Only a Reshape whose target is constant and names at most its batch by 0 can swallow what is
-    before it: elements keep their order through all of these operators.
+    before it, and then only what leaves the batch alone: elements keep their order through all of
+    these operators.
     """
     changed = False
     view = View(proto)
-    free = ("Reshape", "Squeeze", "Unsqueeze")
     for node in proto.graph.node:
         if node.op_type != "Reshape":
             continue
@@ -143,12 +143,21 @@ def tidy(proto: Any) -> bool:
         if target is None or (target[1:] == 0).any():
             continue
         source = view.producer.get(node.input[0])
-        while source is not None and source.op_type in free:
-            if source.op_type == "Unsqueeze" and 0 in view.constants[source.input[1]]:
-                break
+        while source is not None and _swallowed(view, source, batch_copied=target[0] == 0):
             node.input[0] = source.input[0]
             changed = True
             source = view.producer.get(node.input[0])
     if changed:
         drop_dead(proto)
     return changed
+
+
+def _swallowed(view: View, source: Any, batch_copied: bool) -> bool:
+    """Whether a Reshape does with what ``source`` reads what it does with what it returns."""
+    if source.op_type == "Reshape":
+        given = view.constants.get(source.input[1])
+        return not batch_copied or (given is not None and given[0] == 0)
+    if source.op_type in ("Squeeze", "Unsqueeze"):
+        axes = view.constants.get(source.input[1]) if len(source.input) > 1 else None
+        return not batch_copied or (axes is not None and 0 not in axes and (axes > 0).all())
+    return False

@@ -251,25 +251,43 @@ def test_a_stem_that_another_operator_reads_too_is_left_alone(graphs: tuple[Any,
     assert not quad_stem(proto)
 
 
-def test_tidy_leaves_a_reshape_that_copies_an_inner_dimension() -> None:
+def reshaped(first: list[int], second: list[int]) -> Any:
+    """[N, 4, 3] through two Reshapes."""
     value = helper.make_tensor_value_info
     graph = helper.make_graph(
         [node("Reshape", ["x", "first"], ["a"]), node("Reshape", ["a", "second"], ["y"])],
         "reshapes",
         [value("x", TensorProto.FLOAT, ["N", 4, 3])],
-        [value("y", TensorProto.FLOAT, ["N", 6, 2])],
+        [value("y", TensorProto.FLOAT, None)],
         [
-            numpy_helper.from_array(np.array([0, 6, 2], np.int64), "first"),
-            numpy_helper.from_array(np.array([0, 0, 2], np.int64), "second"),
+            numpy_helper.from_array(np.array(shape, np.int64), name)
+            for name, shape in (("first", first), ("second", second))
         ],
     )
-    proto = helper.make_model(graph, opset_imports=OPSET, ir_version=8)
-    assert not tidy(proto)
-    proto.graph.initializer[1].CopyFrom(
-        numpy_helper.from_array(np.array([0, 6, 2], np.int64), "second")
-    )
-    assert tidy(proto)
-    assert [n.op_type for n in proto.graph.node] == ["Reshape"]
+    return helper.make_model(graph, opset_imports=OPSET, ir_version=8)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "joined"),
+    [
+        ([0, 6, 2], [0, 6, 2], True),
+        ([0, 6, 2], [-1, 3, 4], True),
+        ([-1, 2, 3], [-1, 12], True),
+        # A 0 behind the batch copies what the first made.
+        ([0, 6, 2], [0, 0, 2], False),
+        # The batch that the second copies is not that of the field.
+        ([-1, 2, 3], [0, 6], False),
+    ],
+)
+def test_tidy_joins_reshapes_that_mean_the_same(
+    first: list[int], second: list[int], joined: bool
+) -> None:
+    proto = reshaped(first, second)
+    before = session(proto).run(None, {"x": np.ones((2, 4, 3), np.float32)})[0]
+    assert tidy(proto) == joined
+    assert len(proto.graph.node) == 2 - joined
+    after = session(proto).run(None, {"x": np.ones((2, 4, 3), np.float32)})[0]
+    assert after.shape == before.shape
 
 
 def _sealed(proto: Any, path: Path) -> None:
