@@ -56,7 +56,7 @@ def _nothing(flat: Weights) -> Weights:
 
 def _pairing(shape: tuple[int, ...], group: int) -> Callable[[Weights], Weights]:
     outputs, inputs, *taps = shape
-    if inputs == 1 and group == outputs:
+    if inputs == 1 and group == outputs > 1:
         return _nothing
     return _neighbours if all(size == 1 for size in taps) else _any_two
 

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Does a model file answer the same on an x86 chip without VNNI as here? Such chips (most before 2019,
-# and Intel's small ones before 2023) add the products of int8 weights in pairs, in 16 bits, and
-# saturate where a file does not keep them from it.
-#   sh scripts/old_x86.sh                                the shipped models, 50 rendered fields
+# Does a model file answer the same on an x86 chip without VNNI as here? Such chips (Intel's
+# before 2019, its small ones before 2023, AMD's before 2022) add the products of int8 weights in
+# pairs, in 16 bits, and saturate where a file does not keep them from it.
+#   sh scripts/old_x86.sh                                the shipped int8 files, 50 rendered fields
 #   sh scripts/old_x86.sh --fields smears/ MODEL...      these files, 50 fields of a folder
 #   CPU=Nehalem sh scripts/old_x86.sh ...                another processor (default Haswell, with AVX2)
 # On Debian or a system derived from it, on x86-64. The installed Python runs under QEMU, which is
-# fetched once and stays in build/qemu. It says nothing about speed: emulation takes seconds a field.
+# fetched once and stays in build/qemu. It says nothing about speed: emulation takes a second a field,
+# of a float32 file ten.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
@@ -18,7 +19,7 @@ if [ "${1:-}" = --fields ]; then
     fields=$(cd "$2" && pwd)
     shift 2
 fi
-[ $# -gt 0 ] || set -- allsub_edge/models/*.onnx allsub_edge/models/*.tflite
+[ $# -gt 0 ] || set -- allsub_edge/models/*int8*
 if [ "$(uname -m)" != x86_64 ]; then
     echo "old_x86.sh: runs on x86-64 alone; sh scripts/arm64.sh asks an ARM64 processor" >&2
     exit 2

@@ -80,6 +80,8 @@ def test_a_depthwise_kernel_keeps_8_bits_and_zeros_have_a_step() -> None:
     np.testing.assert_allclose(steps(kernel, group=8), 1 / 127)
     # Two outputs of each input take another path in ONNX Runtime.
     assert steps(np.ones((16, 1, 3, 3)), group=8).min() > 1 / 65
+    # Of one group there is nothing depthwise.
+    assert steps(np.ones((1, 1, 3, 3))).min() > 1 / 65
     np.testing.assert_array_equal(steps(np.zeros((2, 4, 1, 1))), 1)
     assert not largest_pairs(np.zeros((2, 4, 1, 1), np.int8)).any()
 
