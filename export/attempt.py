@@ -156,6 +156,9 @@ class Attempt:
         reason = reason or gate.verdict(
             self.entry.precision, pooled.before(), pooled.after(), pooled.parity
         )
+        if reason and pooled.parity.new_missed:
+            # Near a tie a file may name another likeliest class and still give no label.
+            reason += f", {pooled.labelled_misses() or 'none'} with a label"
         return _Judgement(proof, pooled, f"{reason} (out of fold)" if reason else "")
 
     def _too_few_integers(

@@ -61,6 +61,11 @@ class Pooled:
         """``summarise`` of the files."""
         return summarise(self.labels, self.probabilities)
 
+    def labelled_misses(self) -> int:
+        """ALL fields that the files alone call Benign and for which they stand: with a label."""
+        alone = (self.probabilities.argmax(1) == 0) & (self.reference.argmax(1) != 0)
+        return int((alone & (self.labels != 0) & (self.status == "ok")).sum())
+
     def metrics(self) -> dict[str, Any]:
         """What the manifest tells: the entries ``out_of_fold`` and ``out_of_fold_gains_10``..."""
         right = self.probabilities.argmax(1) == self.labels

@@ -198,7 +198,7 @@ def test_a_format_that_fails_on_unseen_fields_is_not_written(made: Made, tmp_pat
             changed={},
             status=np.full(24, "ok"),
             sets=np.ones((24, 4), bool),
-            parity=Parity(0 if spoiled else 24, 0.0, 1.0, 0.0, True, 0),
+            parity=Parity(0 if spoiled else 24, 0.0, 1.0, 0.0, True, int(spoiled)),
             share=1.0 if spoiled else None,
         )
 
@@ -214,9 +214,26 @@ def test_a_format_that_fails_on_unseen_fields_is_not_written(made: Made, tmp_pat
         assert main(made.arguments(tmp_path, *more)) == 1
     assert [path.name for path in tmp_path.glob("*.onnx")] == ["toy-1-float32.onnx"]
     report = json.loads((tmp_path / "validation" / "toy-1-validation.json").read_text())
-    assert report["rows"][1]["note"].startswith("spoiled (out of fold)")
+    assert report["rows"][1]["note"].startswith("spoiled, none with a label (out of fold)")
     # The folds' files are made again with the same layers in float.
     assert [len(places) for places in asked] == [0, 1]
+
+
+def test_a_new_miss_counts_as_labelled_if_the_device_stands_for_it() -> None:
+    benign, early = [0.6, 0.4, 0, 0], [0.4, 0.6, 0, 0]
+    pooled = Pooled(
+        labels=np.array([1, 1, 1, 1, 0]),
+        fold=np.ones(5, np.int64),
+        reference=np.array([early, early, benign, early, early], np.float32),
+        probabilities=np.array([benign, benign, benign, early, benign], np.float32),
+        changed={},
+        # New with a label, new without one, not new, not missed, not ALL.
+        status=np.array(["ok", "uncertain", "ok", "ok", "ok"]),
+        sets=np.ones((5, 4), bool),
+        parity=Parity(5, 0.0, 1.0, 0.0, True, 2),
+        share=1.0,
+    )
+    assert pooled.labelled_misses() == 1
 
 
 def test_a_fold_that_cannot_be_opened_fails_every_format(
