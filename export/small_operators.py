@@ -156,8 +156,8 @@ def _swallowed(view: View, source: Any, batch_copied: bool) -> bool:
     """Whether a Reshape does with what ``source`` reads what it does with what it returns."""
     if source.op_type == "Reshape":
         given = view.constants.get(source.input[1])
-        return not batch_copied or (given is not None and given[0] == 0)
+        return not batch_copied or (given is not None and bool(given[0] == 0))
     if source.op_type in ("Squeeze", "Unsqueeze"):
         axes = view.constants.get(source.input[1]) if len(source.input) > 1 else None
-        return not batch_copied or (axes is not None and 0 not in axes and (axes > 0).all())
+        return not batch_copied or (axes is not None and bool((axes > 0).all()))
     return False
