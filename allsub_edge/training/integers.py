@@ -21,9 +21,12 @@ import numpy.typing as npt
 
 from allsub_edge.training.network import TwoChannelNetwork
 
-WEIGHT_STEPS: Final = 64
-"""Steps from zero to a kernel's largest weight: 7 bits, the coarsest that ``paired_weights`` makes
-of an output channel. Files are mostly finer; these steps are among those of TFLite's 8 bits."""
+WEIGHT_STEPS: Final = 127
+"""Steps from zero to a kernel's largest weight: signed 8 bits."""
+
+WEIGHT_PAIR: Final = 128
+"""Steps that two weights of one sign may sum up to where x86 chips add their products in 16 bits:
+what ``export.paired_weights`` keeps to, and says why."""
 
 ACTIVATION_STEPS: Final = 255
 """Steps from an activation's least to its largest value: unsigned 8 bits."""
@@ -41,15 +44,44 @@ _TAKEN_UP: Final = (["ReLU"], ["Activation"])
 """Sole readers that a converter joins with the layer before them."""
 
 
-def rounded_kernel(kernel: Any, axes: Sequence[int]) -> Any:
+def weight_steps(kernel: Any, deep: bool) -> Any:
+    """The step of each output channel, as ``export.paired_weights.steps`` finds it.
+
+    Only what rounding itself may lift a pair by, less than a hundredth of a step, is left out.
+
+    Args:
+        kernel: float32 tensor of Keras' shape, [h, w, C, M], or [h, w, C, m] if ``deep``.
+        deep: it is a depthwise kernel.
+
+    Returns:
+        [1, 1, 1, M], or [1, 1, C, m] if ``deep``; positive.
+    """
+    ops = keras.ops
+    *taps, inputs, outputs = kernel.shape
+    channels = (1, 1, inputs if deep else 1, outputs)
+    flat = ops.reshape(kernel, (-1, inputs * outputs if deep else outputs))
+    found = ops.max(ops.abs(flat), axis=0) / WEIGHT_STEPS
+    if not (deep and outputs == 1):
+        point = not deep and all(size == 1 for size in taps)
+        for sign in (1, -1):
+            part = ops.relu(sign * flat)
+            if point:
+                even = ops.pad(part, ((0, inputs % 2), (0, 0)))
+                pairs = ops.max(ops.sum(ops.reshape(even, (-1, 2, outputs)), axis=1), axis=0)
+            else:
+                largest, _ = ops.top_k(ops.transpose(part), min(2, flat.shape[0]))
+                pairs = ops.sum(largest, axis=1)
+            found = ops.maximum(found, pairs / WEIGHT_PAIR)
+    return ops.maximum(ops.reshape(found, channels), 1e-11)
+
+
+def rounded_kernel(kernel: Any, deep: bool) -> Any:
     """A kernel at the nearest of its steps; gradients pass as if it were not rounded.
 
     Args:
-        kernel: float32 tensor of any shape.
-        axes: over which one scale is shared; the largest magnitude along them is a step.
+        kernel, deep: see :func:`weight_steps`.
     """
-    largest = keras.ops.max(keras.ops.abs(kernel), axis=tuple(axes), keepdims=True)
-    step = keras.ops.stop_gradient(keras.ops.maximum(largest, 1e-9)) / WEIGHT_STEPS
+    step = keras.ops.stop_gradient(weight_steps(kernel, deep))
     return kernel + keras.ops.stop_gradient(keras.ops.round(kernel / step) * step - kernel)
 
 
@@ -113,7 +145,7 @@ class RoundedConvolution(_Rounding):
             "data_format": "channels_last",
             "dilation_rate": convolution.dilation_rate,
         }
-        rounded = rounded_kernel(kernel, (0, 1) if deep else (0, 1, 2))
+        rounded = rounded_kernel(kernel, deep)
         kernel = self.drawn(kernel, rounded, (), training)
         return (ops.depthwise_conv if deep else ops.conv)(inputs, kernel, **options) + bias
 

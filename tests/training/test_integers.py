@@ -12,15 +12,16 @@ pytest.importorskip("tensorflow", reason="the training extra is not installed")
 
 import keras
 
+from allsub_edge.export.paired_weights import steps
 from allsub_edge.training import backbones
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.integers import (
     ACTIVATION_STEPS,
-    WEIGHT_STEPS,
     RoundedActivation,
     RoundedConvolution,
     rounded_kernel,
     simulated,
+    weight_steps,
 )
 from allsub_edge.training.loop import Trainer
 from allsub_edge.training.network import TwoChannelNetwork, build_network
@@ -50,14 +51,40 @@ def _gradient(function: Callable[[Any], Any], at: np.ndarray) -> np.ndarray:
     return np.asarray(tape.gradient(total, x))
 
 
-def test_a_kernel_lies_on_the_steps_of_its_channel_and_passes_gradients() -> None:
-    kernel = np.random.default_rng(1).normal(size=(3, 3, 4, 5)).astype(np.float32)
-    made = np.asarray(rounded_kernel(kernel, (0, 1, 2)))
-    step = np.abs(kernel).max(axis=(0, 1, 2)) / WEIGHT_STEPS
+SHAPES = {
+    "3x3": (3, 3, 4, 5),
+    "1x1": (1, 1, 32, 6),
+    "1x1, odd": (1, 1, 7, 6),
+    "one weight": (1, 1, 1, 6),
+    "depthwise": (3, 3, 6, 1),
+    "depthwise, two of each": (3, 3, 6, 2),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_a_kernel_lies_on_the_steps_of_its_channel_and_passes_gradients(name: str) -> None:
+    shape, deep = SHAPES[name], name.startswith("depthwise")
+    kernel = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    made = np.asarray(rounded_kernel(kernel, deep))
+    step = np.asarray(weight_steps(kernel, deep))
     np.testing.assert_allclose(made / step, np.round(kernel / step), atol=1e-3)
     assert np.abs(made - kernel).max() <= step.max() / 2 + 1e-6
-    passed = _gradient(lambda k: rounded_kernel(k, (0, 1, 2)), kernel)
+    passed = _gradient(lambda k: rounded_kernel(k, deep), kernel)
     np.testing.assert_array_equal(passed, np.ones_like(kernel))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_steps_are_those_of_the_exported_file(name: str) -> None:
+    shape, deep = SHAPES[name], name.startswith("depthwise")
+    kernel = np.random.default_rng(2).normal(size=shape).astype(np.float32)
+    made = np.asarray(weight_steps(kernel, deep)).reshape(-1)
+    if deep:
+        stored = kernel.transpose(2, 3, 0, 1).reshape(-1, 1, *shape[:2])
+    else:
+        stored = kernel.transpose(3, 2, 0, 1)
+    exported = steps(stored, group=shape[2] if deep else 1)
+    assert (exported >= made * (1 - 1e-5)).all()
+    np.testing.assert_allclose(exported, made, rtol=0.01)
 
 
 def test_an_activation_has_256_values_one_of_them_zero_and_no_gradient_outside() -> None:
