@@ -7,7 +7,7 @@
 #   CPU=Nehalem sh scripts/old_x86.sh ...                another processor (default Haswell, with AVX2)
 # On Debian or a system derived from it, on x86-64. The installed Python runs under QEMU, which is
 # fetched once and stays in build/qemu. It says nothing about speed: emulation takes a second a field,
-# of a float32 file ten.
+# of a float32 file far longer.
 set -eu
 cd "$(dirname "$0")/.."
 root=$PWD

@@ -47,7 +47,8 @@ _TAKEN_UP: Final = (["ReLU"], ["Activation"])
 def weight_steps(kernel: Any, deep: bool) -> Any:
     """The step of each output channel, as ``export.paired_weights.steps`` finds it.
 
-    Only what rounding itself may lift a pair by, less than a hundredth of a step, is left out.
+    Only by how much it lets a step grow where rounding lifts a pair over the edge is left out; that
+    is less than a hundredth of the step.
 
     Args:
         kernel: float32 tensor of Keras' shape, [h, w, C, M], or [h, w, C, m] if ``deep``.
