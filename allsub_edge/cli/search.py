@@ -77,10 +77,12 @@ def run(args: argparse.Namespace) -> int:
         return found
 
     with training.Bar() as bar:
+        train = search.Trainer(args.data, args.split, bar.step, bar.say)
         if not args.only_table:
-            train = search.Trainer(args.data, args.split, bar.step, bar.say)
             search.search(entries, args.out, train, after=lambda: write({}), say=bar.say)
         done = [entry.name for entry in entries if search.is_done(entry, args.out / entry.name)]
+        if args.only_table:
+            train.check([args.out / name for name in done])
         times = [] if args.no_latency else measure([args.out / name for name in done], bar.say)
     found = write(dict(zip(done, times, strict=False)))
     print(markdown(found), end="")

@@ -118,9 +118,10 @@ def test_a_search_trains_once_and_tells_all(
     other.write_text(split_file.read_text("utf-8").replace("validation", "train"), "utf-8")
     again = [str(other) if word == str(split_file) else word for word in words]
     table = (out / "table.md").read_bytes()
-    assert main(again) == 2
-    assert "plain: is done, on another split than" in capsys.readouterr().err
-    assert (out / "table.md").read_bytes() == table
+    for asked in (again, [*again, "--only-table"]):
+        assert main(asked) == 2
+        assert "plain: is done, on another split than" in capsys.readouterr().err
+        assert (out / "table.md").read_bytes() == table
     # Another configuration under a name that is taken is never mixed up with it.
     written(tmp_path, LIST.replace("dense = 16", "dense = 32"))
     assert main(words) == 2
