@@ -9,35 +9,33 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from allsub_edge.export.graph_view import View
+
 BORDERS: Final = ("QuantizeLinear", "DequantizeLinear")
 
-_JOINED: Final = ("Clip", "Relu")
+JOINED: Final = ("Clip", "Relu")
 """Done while the operator before them writes."""
 
 
 class IntegerParts:
     """Look-ups over the graph of an ``onnx.ModelProto``."""
 
-    def __init__(self, graph: Any) -> None:
-        self._readers: dict[str, list[Any]] = {}
-        for node in graph.node:
-            for name in node.input:
-                self._readers.setdefault(name, []).append(node)
-        self._computed = {name for node in graph.node for name in node.output}
-        behind = {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear"}
+    def __init__(self, proto: Any) -> None:
+        self._view = View(proto)
         self._results: set[str] = set()
-        for node in graph.node:
+        for node in proto.graph.node:
             first = node.input[0] if node.input else ""
-            known = first in behind or (node.op_type in _JOINED and first in self._results)
+            behind = self._view.made_by(first, "DequantizeLinear") is not None
+            known = behind or (node.op_type in JOINED and first in self._results)
             if known and node.op_type not in BORDERS and self._ends(node.output[0]):
                 self._results.update(node.output)
 
     def _ends(self, name: str) -> bool:
         """Whether all that is done with a tensor is to quantise it."""
-        after = self._readers.get(name, [])
+        after = self._view.readers.get(name, [])
         return bool(after) and all(
             node.op_type == "QuantizeLinear"
-            or (node.op_type in _JOINED and self._ends(node.output[0]))
+            or (node.op_type in JOINED and self._ends(node.output[0]))
             for node in after
         )
 
@@ -49,6 +47,6 @@ class IntegerParts:
         """Whether a quantisation or dequantisation is nothing of its own when the graph runs."""
         if node.op_type == "QuantizeLinear":
             return node.input[0] in self._results
-        if node.input[0] not in self._computed:
+        if node.input[0] not in self._view.producer:
             return True
-        return all(self.runs_in_integers(n) for n in self._readers.get(node.output[0], []))
+        return all(self.runs_in_integers(n) for n in self._view.readers.get(node.output[0], []))

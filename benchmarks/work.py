@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from allsub_edge.benchmarks.integer_parts import BORDERS, IntegerParts
+from allsub_edge.benchmarks.integer_parts import BORDERS, JOINED, IntegerParts
 from allsub_edge.errors import UsageError
 
 CONV: Final[str] = "convolution"
@@ -110,7 +110,7 @@ def count_onnx(data: bytes) -> dict[str, Work]:
     for item in proto.graph.initializer:
         array = numpy_helper.to_array(item)
         shapes[item.name] = array.shape, array.itemsize
-    parts = IntegerParts(proto.graph)
+    parts = IntegerParts(proto)
     convolved = {out for n in proto.graph.node if n.op_type == "Conv" for out in n.output}
     found: dict[str, Work] = {}
 
@@ -121,7 +121,7 @@ def count_onnx(data: bytes) -> dict[str, Work]:
     for node in proto.graph.node:
         if node.op_type in VIEWS or (node.op_type in BORDERS and parts.vanishes(node)):
             continue
-        if node.op_type in ("Clip", "Relu") and node.input[0] in convolved:
+        if node.op_type in JOINED and node.input[0] in convolved:
             continue  # every engine does it while the convolution writes
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         whole = parts.runs_in_integers(node)

@@ -21,6 +21,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from allsub_edge.export.graph_view import View
+
 LARGEST: Final = 127
 """Largest magnitude of a weight: signed 8 bits, the same on both sides of zero."""
 
@@ -115,15 +117,12 @@ def ranges(proto: Any, names: Iterable[str], per_channel: bool) -> dict[str, lis
     Returns:
         Value of its ``TensorQuantOverrides``.
     """
-    from onnx import numpy_helper
-
-    chosen = set(names)
-    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
+    chosen, constants = set(names), View(proto).constants
     found: dict[str, list[dict[str, Any]]] = {}
     for node, group in _convolutions(proto):
-        if node.name not in chosen or node.input[1] not in tensors:
+        if node.name not in chosen or node.input[1] not in constants:
             continue
-        made = steps(numpy_helper.to_array(tensors[node.input[1]]), group) * LARGEST
+        made = steps(constants[node.input[1]], group) * LARGEST
         if not per_channel:
             made = made.max(keepdims=True)
         rows = [{"rmin": np.float32(-limit), "rmax": np.float32(limit)} for limit in made]
@@ -137,20 +136,13 @@ def overflowing(proto: Any) -> list[str]:
     Args:
         proto: a model whose int8 weights stand before a ``DequantizeLinear``.
     """
-    from onnx import numpy_helper
-
-    tensors = {tensor.name: tensor for tensor in proto.graph.initializer}
-    behind = {
-        node.output[0]: node.input[0]
-        for node in proto.graph.node
-        if node.op_type == "DequantizeLinear"
-    }
+    view = View(proto)
     found = []
     for node, group in _convolutions(proto):
-        tensor = tensors.get(behind.get(node.input[1], ""))
-        if tensor is None:
+        stored = view.made_by(node.input[1], "DequantizeLinear")
+        kernel = None if stored is None else view.constants.get(stored.input[0])
+        if kernel is None:
             continue
-        kernel = numpy_helper.to_array(tensor)
         if kernel.dtype == np.int8 and (largest_pairs(kernel, group) > LARGEST_PAIR).any():
             found.append(node.name)
     return found

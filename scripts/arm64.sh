@@ -14,20 +14,8 @@ cd "$(dirname "$0")/.."
 root=$PWD
 work=$root/build/arm64
 cpu=${CPU:-cortex-a76}
-host_python=${HOST_PYTHON:-.venv-dev/bin/python}
-fields=""
-if [ "${1:-}" = --fields ]; then
-    [ -d "${2:-}" ] || { echo "arm64.sh: --fields needs a folder" >&2; exit 2; }
-    fields=$(cd "$2" && pwd)
-    shift 2
-fi
-[ $# -gt 0 ] || set -- allsub_edge/models/*.onnx
-if [ ! -x "$host_python" ]; then
-    echo "arm64.sh: no $host_python: run sh scripts/test.sh once, or set HOST_PYTHON" >&2
-    exit 2
-fi
-
 . scripts/qemu.sh
+[ $# -gt 0 ] || set -- allsub_edge/models/*.onnx
 fetch_qemu
 if [ ! -e "$work/ready" ]; then
     rm -rf "$work"

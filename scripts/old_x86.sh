@@ -12,23 +12,12 @@ set -eu
 cd "$(dirname "$0")/.."
 root=$PWD
 cpu=${CPU:-Haswell}
-host_python=${HOST_PYTHON:-.venv-dev/bin/python}
-fields=""
-if [ "${1:-}" = --fields ]; then
-    [ -d "${2:-}" ] || { echo "old_x86.sh: --fields needs a folder" >&2; exit 2; }
-    fields=$(cd "$2" && pwd)
-    shift 2
-fi
-[ $# -gt 0 ] || set -- allsub_edge/models/*int8*
 if [ "$(uname -m)" != x86_64 ]; then
     echo "old_x86.sh: runs on x86-64 alone; sh scripts/arm64.sh asks an ARM64 processor" >&2
     exit 2
 fi
-if [ ! -x "$host_python" ]; then
-    echo "old_x86.sh: no $host_python: run sh scripts/test.sh once, or set HOST_PYTHON" >&2
-    exit 2
-fi
 . scripts/qemu.sh
+[ $# -gt 0 ] || set -- allsub_edge/models/*int8*
 fetch_qemu
 absolute "$@"
 work=$root/build/old_x86

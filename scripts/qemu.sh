@@ -1,6 +1,18 @@
 # Sourced by scripts that ask another processor, emulated by QEMU from Debian's packages. Nothing is
-# installed on this system: all of it stays in build/. Needs $root, the project's folder.
+# installed on this system: all of it stays in build/. Needs $root, the project's folder, and takes
+# --fields FOLDER off the arguments; MODEL... are left.
 qemu=$root/build/qemu
+host_python=${HOST_PYTHON:-.venv-dev/bin/python}
+fields=""
+if [ "${1:-}" = --fields ]; then
+    [ -d "${2:-}" ] || { echo "${0##*/}: --fields needs a folder" >&2; exit 2; }
+    fields=$(cd "$2" && pwd)
+    shift 2
+fi
+if [ ! -x "$host_python" ]; then
+    echo "${0##*/}: no $host_python: run sh scripts/test.sh once, or set HOST_PYTHON" >&2
+    exit 2
+fi
 
 for tool in apt-get dpkg dpkg-deb; do
     command -v $tool >/dev/null || { echo "${0##*/}: needs $tool (Debian)" >&2; exit 2; }
