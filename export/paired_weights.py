@@ -8,9 +8,10 @@ least at which no pair that is really added can do it: the same answer on every 
 channels keep nearly the whole 8 bits.
 
 Which weights are added in pairs is ONNX Runtime's packing (MLAS, ``QgemmU8S8KernelAvx2`` and
-``ConvSymKernelAvx2``): neighbouring input channels of one tap. For kernels of one tap that is all.
-For larger ones the order of taps and channels depends on the path taken, so there every two count.
-A depthwise kernel adds its taps in 32 bits (``ConvSymDepthwiseKernelAvx2``), so nothing can happen.
+``ConvSymKernelAvx2``): neighbouring input channels of one tap, or, where a file stays channels
+first, neighbouring taps of one channel. Both must hold. For a larger kernel of an odd number of
+channels every two count, since the exporter may lay it out anew (``quad``). A depthwise kernel adds
+its taps in 32 bits (``ConvSymDepthwiseKernelAvx2``), so nothing can happen.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ _MARGIN: Final = 1 - 1e-5
 Weights = npt.NDArray[Any]
 
 
-def _neighbours(flat: Weights) -> Weights:
+def _side_by_side(flat: Weights) -> Weights:
     """Largest sum of two neighbours of an even and an odd place, of one sign; [M, K] -> [M]."""
     even = np.pad(flat, ((0, 0), (0, flat.shape[1] % 2)))
     pairs = even.reshape(len(even), -1, 2)
@@ -46,21 +47,28 @@ def _neighbours(flat: Weights) -> Weights:
     return np.asarray(np.maximum(*sums))
 
 
-def _any_two(flat: Weights) -> Weights:
-    """Largest sum of any two of one sign; [M, K] -> [M]."""
+def _neighbours(kernel: Weights) -> Weights:
+    """Largest sum of two neighbours in either layout; [M, C, h, w] -> [M]."""
+    layouts = (kernel, kernel.transpose(0, 2, 3, 1))
+    return np.asarray(np.maximum(*(_side_by_side(k.reshape(len(k), -1)) for k in layouts)))
+
+
+def _any_two(kernel: Weights) -> Weights:
+    """Largest sum of any two of one sign; [M, C, h, w] -> [M]."""
+    flat = kernel.reshape(len(kernel), -1)
     sums = [np.sort(np.maximum(sign * flat, 0), axis=1)[:, -2:].sum(axis=1) for sign in (1, -1)]
     return np.asarray(np.maximum(*sums))
 
 
-def _nothing(flat: Weights) -> Weights:
-    return np.zeros(len(flat))
+def _nothing(kernel: Weights) -> Weights:
+    return np.zeros(len(kernel))
 
 
 def _pairing(shape: tuple[int, ...], group: int) -> Callable[[Weights], Weights]:
     outputs, inputs, *taps = shape
     if inputs == 1 and group == outputs > 1:
         return _nothing
-    return _neighbours if all(size == 1 for size in taps) else _any_two
+    return _any_two if inputs % 2 and any(size > 1 for size in taps) else _neighbours
 
 
 def largest_pairs(kernel: Weights, group: int = 1) -> Weights:
@@ -73,8 +81,7 @@ def largest_pairs(kernel: Weights, group: int = 1) -> Weights:
     Returns:
         [M], float64, of the kernel's unit; 0 where no two are.
     """
-    flat = kernel.reshape(len(kernel), -1).astype(np.float64)
-    return _pairing(kernel.shape, group)(flat)
+    return _pairing(kernel.shape, group)(kernel.astype(np.float64))
 
 
 def steps(kernel: Weights, group: int = 1) -> npt.NDArray[np.float64]:
@@ -88,12 +95,13 @@ def steps(kernel: Weights, group: int = 1) -> npt.NDArray[np.float64]:
         [M], float64, positive: a weight w becomes ``rint(w / step)``, within +-:data:`LARGEST`,
         and of the pairs none above :data:`LARGEST_PAIR`. 1 for a channel of zeros.
     """
-    flat = kernel.reshape(len(kernel), -1).astype(np.float64)
+    exact = kernel.astype(np.float64)
     pairing = _pairing(kernel.shape, group)
-    found = np.maximum(np.abs(flat).max(axis=1) / LARGEST, pairing(flat) / LARGEST_PAIR)
+    largest = np.abs(exact).max(axis=(1, 2, 3))
+    found = np.maximum(largest / LARGEST, pairing(exact) / LARGEST_PAIR)
     found = np.where(found > 0, found, 1.0)
     while True:
-        over = pairing(np.rint(flat / (found * _MARGIN)[:, None])) > LARGEST_PAIR
+        over = pairing(np.rint(exact / (found * _MARGIN)[:, None, None, None])) > LARGEST_PAIR
         if not over.any():
             return np.asarray(found)
         found = np.where(over, found * _GROWTH, found)

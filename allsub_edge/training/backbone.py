@@ -51,6 +51,9 @@ class Backbone:
             done by ``scale`` and ``offset`` like everyone else's.
         preprocessing: ``scale`` and ``offset`` in words.
         fetch: downloads its ImageNet weights, unless they are here; None where nothing is.
+        starts_from: backbone whose ImageNet weights it takes, having none of its own.
+        imitates: patterns of layer names, one for each block that those weights do not have; it
+            learns to give what the block of the same name gives there (``training.imitate``).
         int8: whether quantisation to 8 bits suits it, judged by its operators.
         int8_reason: why.
     """
@@ -67,6 +70,8 @@ class Backbone:
     inside: bool = False
     preprocessing: str = ""
     fetch: Callable[[], Any] | None = None
+    starts_from: str = ""
+    imitates: tuple[str, ...] = ()
     int8: Literal["good", "fair", "poor"] = "good"
     int8_reason: str = ""
 

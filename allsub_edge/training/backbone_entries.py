@@ -5,7 +5,15 @@ from __future__ import annotations
 from typing import Final
 
 from allsub_edge.training.backbone import Backbone, Cut
-from allsub_edge.training.backbone_makers import CAFFE, RELU6, SIGNED, STANDARD, application, lite
+from allsub_edge.training.backbone_makers import (
+    CAFFE,
+    RELU6,
+    SIGNED,
+    STANDARD,
+    application,
+    fused,
+    lite,
+)
 
 _RELU: Final = "plain convolutions and ReLU"
 _SWISH: Final = "swish and squeeze-and-excite: long tails and products of activations"
@@ -39,6 +47,15 @@ ENTRIES: Final[tuple[Backbone, ...]] = (
             "stride16": Cut(16, 120, 1_186_496, 385_329_728),
             "full": Cut(32, 1280, 4_869_168, 575_229_424),
         },
+    ),
+    fused(
+        "fused_lite0",
+        224,
+        {
+            "stride16": Cut(16, 112, 821_776, 336_646_464),
+            "full": Cut(32, 1280, 3_517_872, 477_285_088),
+        },
+        (1, 3, 4),
     ),
     application(
         "mobilenet_v2",

@@ -54,6 +54,11 @@ class TrainConfig:
         "before training, measure the extractor's batch-norm statistics anew on so many training "
         "fields (0: keep those of the starting weights)",
     )
+    imitation_epochs: int = _option(
+        8,
+        "before training, epochs in which blocks that the starting weights do not have (those of "
+        "fused_lite0) learn to give what the blocks there give",
+    )
     settle: int = _option(
         256,
         "where batch norms learn too (no-frozen-batch-norm): before each validation, measure the "
@@ -148,6 +153,7 @@ class TrainConfig:
             (0 <= self.seed < 2**32, "seed must lie in 0 to 4294967295"),
             (self.recalibrate >= 0, "recalibrate must be at least 0"),
             (self.settle >= 0, "settle must be at least 0"),
+            (self.imitation_epochs >= 0, "imitation_epochs must be at least 0"),
             (self.precision in PRECISIONS, f"precision must be one of {', '.join(PRECISIONS)}"),
             (0 <= self.teacher_weight <= 1, "teacher_weight must lie between 0 and 1"),
             (self.teacher_temperature > 0, "teacher_temperature must be above 0"),

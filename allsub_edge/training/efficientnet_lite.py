@@ -11,6 +11,7 @@ in names on its PyTorch backend; ``starting_weights.published_name`` gives the n
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -43,8 +44,12 @@ CUTS: Final[dict[str, int]] = {"stride16": 5, "full": 7}
 
 BN_EPSILON: Final = 1e-3
 
+Replaced = Callable[[Any, int, str], Any]
+"""``(tensor, number of the block, prefix of names)`` -> what the block makes of it, or None."""
 
-def _batch_norm(name: str) -> Any:
+
+def batch_norm(name: str) -> Any:
+    """The batch norm of these networks."""
     return keras.layers.BatchNormalization(epsilon=BN_EPSILON, momentum=0.99, name=name)
 
 
@@ -57,16 +62,16 @@ def _block(
     bn = 0
     if expansion != 1:
         x = keras.layers.Conv2D(channels, 1, use_bias=False, name=name + "_expand_conv")(x)
-        x = _batch_norm(name + "_bn0")(x)
+        x = batch_norm(name + "_bn0")(x)
         x = keras.layers.ReLU(6.0, name=name + "expand_relu")(x)
     bn = 1
     x = keras.layers.DepthwiseConv2D(
         kernel, strides=stride, padding="same", use_bias=False, name=name + "_depthwise_conv"
     )(x)
-    x = _batch_norm(name + f"_bn{bn}")(x)
+    x = batch_norm(name + f"_bn{bn}")(x)
     x = keras.layers.ReLU(6.0, name=name + "depthwise_relu")(x)
     x = keras.layers.Conv2D(out, 1, use_bias=False, name=name + "_project_conv")(x)
-    x = _batch_norm(name + "_bn2")(x)
+    x = batch_norm(name + "_bn2")(x)
     if stride == 1 and inner == out:
         x = keras.layers.Add(name=name + "add")([x, shortcut])
     return x
@@ -92,7 +97,9 @@ def stages(variant: str) -> list[tuple[int, int, int, int, int, int]]:
     return scaled
 
 
-def efficientnet_lite(variant: str, size: int, cut: str, name: str) -> Any:
+def efficientnet_lite(
+    variant: str, size: int, cut: str, name: str, replaced: Replaced = lambda *_: None
+) -> Any:
     """Build the extractor with random weights.
 
     Args:
@@ -100,6 +107,7 @@ def efficientnet_lite(variant: str, size: int, cut: str, name: str) -> Any:
         size: input side in pixels; a multiple of 32.
         cut: a key of :data:`CUTS`.
         name: name of the Keras model.
+        replaced: makes another block in the place of one, or None to leave it.
 
     Returns:
         A Keras model: float32 [N, size, size, 3], ``(rgb - 127) / 128`` -> float32 feature map,
@@ -111,26 +119,31 @@ def efficientnet_lite(variant: str, size: int, cut: str, name: str) -> Any:
     x = keras.layers.Conv2D(
         32, 3, strides=2, padding="same", use_bias=False, name=prefix + "conv_stem"
     )(inputs)
-    x = _batch_norm(prefix + "bn0")(x)
+    x = batch_norm(prefix + "bn0")(x)
     x = keras.layers.ReLU(6.0, name=prefix + "stem_relu")(x)
     index = 0
     for repeats, kernel, stride, expansion, inner, out in stages(variant)[: CUTS[cut]]:
         for repeat in range(repeats):
             first = repeat == 0
-            x = _block(
-                x,
-                index,
-                kernel,
-                stride if first else 1,
-                expansion,
-                inner if first else out,
-                out,
-                prefix,
+            other = replaced(x, index, prefix)
+            x = (
+                _block(
+                    x,
+                    index,
+                    kernel,
+                    stride if first else 1,
+                    expansion,
+                    inner if first else out,
+                    out,
+                    prefix,
+                )
+                if other is None
+                else other
             )
             index += 1
     if cut == "full":
         x = keras.layers.Conv2D(1280, 1, use_bias=False, name=prefix + "conv_head")(x)
-        x = _batch_norm(prefix + "bn1")(x)
+        x = batch_norm(prefix + "bn1")(x)
         x = keras.layers.ReLU(6.0, name=prefix + "head_relu")(x)
     return keras.Model(inputs, x, name=name)
 

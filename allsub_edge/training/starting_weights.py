@@ -66,6 +66,7 @@ PACKAGES: Final[dict[str, Package]] = {
     ),
 }
 """Backbone -> package of its ImageNet weights."""
+PACKAGES["fused_lite0"] = PACKAGES["efficientnet_lite0"]
 
 _LITE0: Final = "efficientnet_lite0"
 REQUIREMENT: Final = PACKAGES[_LITE0].requirement

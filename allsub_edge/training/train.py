@@ -15,6 +15,7 @@ from allsub_edge.training import calibrate
 from allsub_edge.training.batches import even_batches
 from allsub_edge.training.config import TrainConfig
 from allsub_edge.training.distill import load_teacher
+from allsub_edge.training.imitate import IMITATED, imitate
 from allsub_edge.training.labelled import LabelledFields, predict_logits, shifted_fields
 from allsub_edge.training.loop import Progress, Trainer, has_checkpoint, load_best
 from allsub_edge.training.metrics import summarise
@@ -113,9 +114,11 @@ def fit(
             f"training {config.backbone} ({config.cut}), fusion {config.fusion}, "
             f"{network.model.count_params():,} parameters"
         )
-        Trainer(replace(network, config=config), run, session.trained(), validation, teacher).fit(
-            progress
-        )
+        trained = session.trained()
+        if start.weights != "none":
+            imitate(network, run, trained, say)
+        Trainer(replace(network, config=config), run, trained, validation, teacher).fit(progress)
+        (run.folder / IMITATED).unlink(missing_ok=True)
         run.write_json("done.json", {"finished": True})
         if config.precision != "float32":
             network = build_network(bare)

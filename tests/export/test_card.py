@@ -151,6 +151,7 @@ def test_latency_is_told_for_the_files_that_were_timed() -> None:
     [
         ("none", "vgg16", None, "random starting weights"),
         ("imagenet", "efficientnet_lite0", "1" * 64, "EfficientNet-Lite0, Apache-2.0"),
+        ("imagenet", "fused_lite0", "1" * 64, "EfficientNet-Lite0, Apache-2.0"),
         ("imagenet", "vgg16", None, "vgg16 under the licence of their authors"),
         ("a/lite0.weights.h5", "efficientnet_lite0", next(iter(_KNOWN)), "Lite0, Apache-2.0"),
         ("a/my.weights.h5", "efficientnet_lite0", "1" * 64, "my.weights.h5, under a licence not"),

@@ -44,7 +44,18 @@ def test_no_pair_of_a_pointwise_kernel_saturates(inputs: int) -> None:
     assert (saturated(whole, worst) != worst @ whole.T).any(), "without it they do"
 
 
-def test_no_two_weights_of_a_larger_kernel_saturate_in_any_order() -> None:
+def test_no_neighbours_of_a_larger_kernel_saturate_in_either_layout() -> None:
+    kernel = np.random.default_rng(2).normal(size=(16, 6, 3, 3)).astype(np.float32)
+    step = steps(kernel).astype(np.float32)[:, None, None, None]
+    weights = np.rint(kernel / step)
+    assert (step * 127 / np.abs(kernel).max(axis=(1, 2, 3), keepdims=True) < 1.05).any()
+    for layout in (weights, weights.transpose(0, 2, 3, 1)):
+        flat = layout.reshape(16, -1)
+        worst = 255 * np.concatenate([flat > 0, flat < 0])
+        np.testing.assert_array_equal(saturated(flat, worst), worst @ flat.T)
+
+
+def test_no_two_weights_of_a_larger_kernel_of_odd_channels_saturate_in_any_order() -> None:
     random = np.random.default_rng(2)
     kernel = random.normal(size=(16, 3, 3, 3)).astype(np.float32)
     weights = quantised(kernel)

@@ -40,12 +40,13 @@ BEYOND_PAPER = {
     "efficientnet_lite0",
     "efficientnet_lite1",
     "efficientnet_lite2",
+    "fused_lite0",
     "mobilenet_v2",
     "nasnet_mobile",
     "densenet121",
 }
 # The ones that build in a second or two; the others are in test_every_backbone.py.
-QUICK = ("efficientnet_lite0", "mobilenet_v2", "vgg16")
+QUICK = ("efficientnet_lite0", "fused_lite0", "mobilenet_v2", "vgg16")
 
 
 def test_every_backbone_is_there() -> None:

@@ -15,16 +15,16 @@ import keras
 from allsub_edge.export.paired_weights import steps
 from allsub_edge.training import backbones
 from allsub_edge.training.config import TrainConfig
-from allsub_edge.training.integers import (
+from allsub_edge.training.integers import simulated
+from allsub_edge.training.loop import Trainer
+from allsub_edge.training.network import TwoChannelNetwork, build_network
+from allsub_edge.training.rounding import (
     ACTIVATION_STEPS,
     RoundedActivation,
     RoundedConvolution,
     rounded_kernel,
-    simulated,
     weight_steps,
 )
-from allsub_edge.training.loop import Trainer
-from allsub_edge.training.network import TwoChannelNetwork, build_network
 
 from .toy import TOY, toy_fields
 from .toy_training import kept_weights, toy_trainer, train_until
@@ -53,6 +53,7 @@ def _gradient(function: Callable[[Any], Any], at: np.ndarray) -> np.ndarray:
 
 SHAPES = {
     "3x3": (3, 3, 4, 5),
+    "3x3, odd": (3, 3, 3, 5),
     "1x1": (1, 1, 32, 6),
     "1x1, odd": (1, 1, 7, 6),
     "one weight": (1, 1, 1, 6),
@@ -114,11 +115,32 @@ def test_a_rounded_convolution_is_the_two_layers_but_for_rounding(kind: str, str
     norm(convolution(fields))  # builds both
     norm.set_weights([rng.uniform(0.5, 2, 12).astype(np.float32) for _ in norm.get_weights()])
     before = np.asarray(norm(convolution(fields)))
-    after = np.asarray(RoundedConvolution(convolution, norm)(fields))
+    nothing = np.zeros(6, np.float32)
+    after = np.asarray(RoundedConvolution(convolution, norm, nothing)(fields))
     assert after.shape == before.shape
     assert 0 < np.abs(after - before).max() < 0.05 * np.abs(before).max()
-    alone = np.asarray(RoundedConvolution(convolution, None)(fields))
+    alone = np.asarray(RoundedConvolution(convolution, None, nothing)(fields))
     np.testing.assert_allclose(alone, np.asarray(convolution(fields)), atol=0.2)
+
+
+@pytest.mark.parametrize("kind", ["Conv2D", "DepthwiseConv2D"])
+def test_of_usual_inputs_a_rounded_kernel_makes_what_it_did(kind: str) -> None:
+    mean = np.array([2.0, 40.0, 5.0, 0.5], np.float32)
+    if kind == "DepthwiseConv2D":
+        convolution = keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False)
+    else:
+        convolution = keras.layers.Conv2D(7, 3, use_bias=False)
+    fields = np.broadcast_to(mean, (1, 6, 6, 4)).astype(np.float32)
+    exact = np.asarray(convolution(fields))
+    bare = np.asarray(RoundedConvolution(convolution, None, np.zeros(4))(fields))
+    assert np.abs(bare - exact).max() > 0.05
+    layer = RoundedConvolution(convolution, None, mean)
+    np.testing.assert_allclose(np.asarray(layer(fields)), exact, atol=1e-3)
+    # It takes off the mean and nothing of what varies around it.
+    other = fields + np.random.default_rng(1).normal(size=fields.shape).astype(np.float32)
+    without = np.asarray(RoundedConvolution(convolution, None, np.zeros(4))(other))
+    np.testing.assert_allclose(np.asarray(layer(other)) - without, exact - bare, atol=1e-3)
+    assert len(layer.non_trainable_weights) == 1
 
 
 def _network(config: TrainConfig = CONFIG) -> TwoChannelNetwork:
@@ -182,7 +204,7 @@ def test_in_training_a_kernel_is_rounded_in_some_steps_alone() -> None:
     convolution = keras.layers.Conv2D(4, 3, use_bias=False)
     fields = np.random.default_rng(5).normal(size=(1, 5, 5, 3)).astype(np.float32)
     exact = np.asarray(convolution(fields))
-    layer = RoundedConvolution(convolution, None, share=0.5, seed=1)
+    layer = RoundedConvolution(convolution, None, np.ones(3), share=0.5, seed=1)
     rounded = np.asarray(layer(fields))
     assert np.abs(exact - rounded).max() > 1e-4
     made = [np.asarray(layer(fields, training=True)) for _ in range(40)]
