@@ -167,10 +167,11 @@ def tflite_errors(plain: bytes, quantised: bytes, feeds: Sequence[Feed]) -> list
         if kind in CONVOLUTIONS
     }
     wanted = {name for out, given in layers.values() for name in (out, *given)}
-    return rank(layers, _activations(plain, feeds, wanted), _activations(quantised, feeds, wanted))
+    return rank(layers, activations(plain, feeds, wanted), activations(quantised, feeds, wanted))
 
 
-def _activations(data: bytes, feeds: Sequence[Feed], wanted: set[str]) -> Activations:
+def activations(data: bytes, feeds: Sequence[Feed], wanted: set[str]) -> Activations:
+    """Tensors of a TFLite file, by name, on these feeds; integers as the numbers they stand for."""
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from allsub_edge.engines.base import Feed
-from allsub_edge.export import onnx_int8, tflite_int8
+from allsub_edge.export import bias_correction, onnx_int8, tflite_int8
 from allsub_edge.export.formats import Format
 from allsub_edge.export.fuse import fuse
 from allsub_edge.export.layer_error import LayerError, onnx_errors, tflite_errors
@@ -96,6 +96,10 @@ class OnnxMaker:
         save_onnx(proto, path)
         return proto, path
 
+    @cached_property
+    def _means(self) -> bias_correction.Means:
+        return bias_correction.onnx_means(self._plain[1], bias_correction.few(self._feeds))
+
     def make(self, entry: Format, keep_float: Sequence[str] = ()) -> Made:
         """See :class:`Maker`."""
         import onnx
@@ -126,6 +130,9 @@ class OnnxMaker:
             onnx_int8.quantise(
                 plain, target, self._feeds, self._extractors, settings, keep_float=keep_float
             )
+            quantised = onnx.load(str(target))
+            bias_correction.correct_onnx(quantised, plain, self._means)
+            onnx.save(quantised, str(target))
             conversion |= settings.to_dict()
         self._quantised = target
         share = onnx_int8.integer_share(target)
@@ -184,6 +191,10 @@ class TfliteMaker:
         calibrated: bytes = tflite_int8.calibrate(folder, self._feeds)
         return calibrated
 
+    @cached_property
+    def _means(self) -> bias_correction.Means:
+        return bias_correction.tflite_means(self._calibrated, bias_correction.few(self._feeds))
+
     def make(self, entry: Format, keep_float: Sequence[str] = ()) -> Made:
         """See :class:`Maker`."""
         share: float | None = None
@@ -205,6 +216,7 @@ class TfliteMaker:
                 calibrated,
                 self._extractors,
                 keep_float,
+                means=self._means,
                 wide=entry.precision == "int16x8",
                 per_channel=per_channel,
             )

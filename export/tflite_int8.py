@@ -13,10 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final
 
 from allsub_edge.engines.base import Feed
 from allsub_edge.errors import ModelFileError
+from allsub_edge.export.bias_correction import Means, correct_tflite
 from allsub_edge.export.tflite_float import CONVOLUTIONS, converter
 from allsub_edge.export.tflite_graph import (
     add_buffer,
@@ -92,6 +94,7 @@ def quantise_extractor(
     extractors: Sequence[str],
     keep_float: Sequence[str] = (),
     *,
+    means: Means = MappingProxyType({}),
     wide: bool = False,
     per_channel: bool = True,
 ) -> bytes:
@@ -101,6 +104,7 @@ def quantise_extractor(
         calibrated: see :func:`calibrate`.
         extractors: see :func:`extractor_names`.
         keep_float: an operator whose output's name contains one of these stays float32.
+        means: of ``bias_correction.tflite_means``; biases of other convolutions are not corrected.
         wide: int16 activations instead of int8.
         per_channel: one weight scale for each output channel instead of one for the tensor.
 
@@ -138,6 +142,7 @@ def quantise_extractor(
     if wide:
         centre_ranges(quantised)
         widen_biases(quantised, model)
+    correct_tflite(quantised, model, means)
     made: bytes = pack(quantised)
     outside = integers_outside(made, extractors)
     if outside:

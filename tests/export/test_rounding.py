@@ -33,6 +33,10 @@ def test_the_simulation_answers_as_the_file(
     keras.utils.set_random_seed(3)
     network = build_network(TrainConfig(backbone="toy", size=224, dense=8, frozen_blocks=0))
     shown, unseen = toy_fields(each=3, size=224)[0], toy_fields(each=4, size=224, first_seed=60)[0]
+    # Batch norms of no training fold to no bias, which is where the file takes back a shift.
+    for layer in network.extractors[0].layers:
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.beta.assign(np.linspace(0.01, 0.05, layer.beta.shape[0]))
     # Small logits hide what rounding does.
     last = network.model.get_layer("logits")
     last.set_weights([20 * w for w in last.get_weights()])
