@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from allsub_edge.atomic import replacing
-from allsub_edge.errors import DataError
+from allsub_edge.errors import DataError, UsageError
 from allsub_edge.imaging.recipes import RECIPES, get_recipe
 from allsub_edge.imaging.white_balance import balance
 from allsub_edge.training.backbones import get_backbone
@@ -64,11 +64,17 @@ class Extractor:
         """The Keras model: normalised field -> feature map.
 
         Raises:
-            UsageError: unknown backbone or cut.
+            UsageError: unknown backbone or cut, or one with blocks that learn in training alone.
             DataError: the weights cannot be loaded.
         """
         entry = get_backbone(self.backbone)
         entry.check_cut(self.cut)
+        if entry.imitates:
+            raise UsageError(
+                "unknown_backbone",
+                f"{entry.name}: some of its blocks have weights only once it is trained; give "
+                f"--backbone {entry.starts_from}",
+            )
         source = resolve(self.weights, self.backbone)
         model = entry.build(self.size, self.cut, "extractor")
         if source is not None:

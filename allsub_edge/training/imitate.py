@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import keras
@@ -68,7 +68,10 @@ class Unlike(keras.layers.Layer):  # type: ignore[misc]
 
 
 def imitate(
-    network: TwoChannelNetwork, run: Run, trained: LabelledFields, say: Any = print
+    network: TwoChannelNetwork,
+    run: Run,
+    trained: LabelledFields,
+    say: Callable[[str], None] = print,
 ) -> list[float]:
     """Let the new blocks of a network's extractors learn, if it has any.
 
@@ -106,8 +109,12 @@ def imitate(
 
 
 def _learn(
-    network: TwoChannelNetwork, original: Any, trained: LabelledFields, say: Any
+    network: TwoChannelNetwork,
+    original: Any,
+    trained: LabelledFields,
+    say: Callable[[str], None],
 ) -> list[float]:
+    """Train the new blocks of the first extractor; returns what :func:`imitate` does."""
     extractor, blocks = network.extractors[0], network.backbone.imitates
     for layer in extractor.layers:
         layer.trainable = any(re.search(block, layer.name) for block in blocks)

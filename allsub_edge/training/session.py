@@ -183,6 +183,11 @@ def _check_before_reading(run: Run, config: TrainConfig, say: Say) -> None:
             "MIND: random starting weights, and part of them is frozen: give "
             "--frozen-blocks 0 --no-frozen-batch-norm, or --weights"
         )
+    if config.weights != "none" and backbone.imitates and not config.imitation_epochs:
+        say(
+            f"MIND: {len(backbone.imitates)} blocks of {backbone.name} begin at random: give "
+            "--imitation-epochs 8"
+        )
     if resolve(config.weights, config.backbone) == IMAGENET and backbone.fetch is not None:
         say(f"ImageNet weights of {config.backbone}: downloading, unless Keras has them already")
         backbone.fetch()

@@ -182,3 +182,22 @@ def test_a_training_begins_with_it_and_leaves_no_file(
     training.fit(session, None, say=said.append)
     assert seen == [True] and not (tmp_path / IMITATED).exists()
     assert any(line.startswith("imitation, epoch 1 of 1") for line in said)
+
+
+def test_blocks_that_begin_at_random_are_told(weights: Path, tmp_path: Path) -> None:
+    from allsub_edge.errors import AllsubError
+    from allsub_edge.training.session import open_session
+
+    for epochs, told in ((0, True), (8, False)):
+        said: list[str] = []
+        config = config_of(weights, imitation_epochs=epochs)
+        with pytest.raises(AllsubError):
+            open_session(tmp_path / "absent", Run(tmp_path / "run"), config, None, said.append)
+        assert any("3 blocks of fused_lite0 begin at random" in line for line in said) == told
+
+
+def test_frozen_features_of_it_are_refused(weights: Path) -> None:
+    from allsub_edge.audit.recipe_features import Extractor
+
+    with pytest.raises(UsageError, match="give --backbone efficientnet_lite0"):
+        Extractor("fused_lite0", "stride16", str(weights)).build()
