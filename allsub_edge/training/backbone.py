@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,10 @@ class Backbone:
     imitates: tuple[str, ...] = ()
     int8: Literal["good", "fair", "poor"] = "good"
     int8_reason: str = ""
+
+    def is_own(self, layer: str) -> bool:
+        """Whether a layer of this name is in a block that the starting weights do not have."""
+        return any(re.search(block, layer) for block in self.imitates)
 
     def check_cut(self, cut: str) -> None:
         """Raise a UsageError that lists the valid cuts if ``cut`` is not one."""

@@ -5,7 +5,6 @@ Keras is imported when a network is built, not before.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -65,7 +64,6 @@ def lite(name: str, size: int, cuts: Mapping[str, Cut]) -> Backbone:
 def fused(name: str, size: int, cuts: Mapping[str, Cut], blocks: Iterable[int]) -> Backbone:
     """EfficientNet-Lite0 with fused blocks; ``blocks`` are the numbers of those."""
     whole = lite("efficientnet_lite0", size, cuts)
-    new = tuple(rf"^lite_blocks_{number}_" for number in blocks)
 
     def build(size: int, cut: str, model: str) -> Any:
         from allsub_edge.training.fused_lite import fused_lite
@@ -76,10 +74,18 @@ def fused(name: str, size: int, cuts: Mapping[str, Cut], blocks: Iterable[int]) 
         original = whole.build(extractor.input.shape[1], cut, "original")
         whole.load(original, source, cut)
         for layer in extractor.layers:
-            if layer.weights and not any(re.search(block, layer.name) for block in new):
+            if layer.weights and not made.is_own(layer.name):
                 layer.set_weights(original.get_layer(layer.name).get_weights())
 
-    return replace(whole, name=name, build=build, load=load, starts_from=whole.name, imitates=new)
+    made = replace(
+        whole,
+        name=name,
+        build=build,
+        load=load,
+        starts_from=whole.name,
+        imitates=tuple(rf"^lite_blocks_{number}_" for number in blocks),
+    )
+    return made
 
 
 def application(

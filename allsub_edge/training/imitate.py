@@ -117,8 +117,8 @@ def _learn(
     """Train the new blocks of the first extractor; returns what :func:`imitate` does."""
     extractor, blocks = network.extractors[0], network.backbone.imitates
     for layer in extractor.layers:
-        layer.trainable = any(re.search(block, layer.name) for block in blocks)
-    ends = [_last(extractor, block) for block in blocks]
+        layer.trainable = network.backbone.is_own(layer.name)
+    ends = [_layers(extractor, block)[-1].name for block in blocks]
     ours = keras.Model(extractor.input, [extractor.get_layer(end).output for end in ends])
     theirs = keras.Model(original.input, [original.get_layer(end).output for end in ends])
     theirs.trainable = False
@@ -152,9 +152,9 @@ def _learn(
     return [float(value) for value in unlike.mean(axis=0)]
 
 
-def _last(extractor: Any, block: str) -> str:
-    """Name of the layer that ends a block."""
-    return str([layer.name for layer in extractor.layers if re.search(block, layer.name)][-1])
+def _layers(model: Any, block: str) -> list[Any]:
+    """The layers of a block, in order."""
+    return [layer for layer in model.layers if re.search(block, layer.name)]
 
 
 def _start_alike(extractor: Any, original: Any, blocks: tuple[str, ...]) -> None:
@@ -166,9 +166,8 @@ def _start_alike(extractor: Any, original: Any, blocks: tuple[str, ...]) -> None
         new, old = (
             [
                 layer
-                for layer in model.layers
-                if re.search(block, layer.name)
-                and isinstance(layer, keras.layers.BatchNormalization)
+                for layer in _layers(model, block)
+                if isinstance(layer, keras.layers.BatchNormalization)
             ][-1]
             for model in (extractor, original)
         )
